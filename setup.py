@@ -1,0 +1,31 @@
+"""Package metadata; tool settings are in pyproject.toml."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="holotf",
+    version="0.1.0",
+    description="3D-aware image generators (HoloGAN) from unlabelled photographs, in TensorFlow 2 and Keras 3",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.14",
+    packages=find_packages(include=["holotf*", "data_prep*", "configs*"]),
+    install_requires=[
+        "tensorflow==2.21.0",
+        "keras==3.15.1",
+        "tensorflow-datasets==4.9.10",
+        "ml_collections==1.1.0",
+        "absl-py>=2.1",
+        "tensorboard==2.21.0",
+        "tqdm>=4.66",
+        "pillow>=10.3",
+        "imageio[ffmpeg]>=2.34",
+    ],
+    extras_require={
+        "gpu": ["tensorflow[and-cuda]==2.21.0"],
+        "render": ["moderngl==5.13.0", "trimesh>=4.4", "scipy>=1.13"],
+        "beam": ["apache-beam==2.77.0"],
+        "test": ["pytest>=8.2", "ruff==0.17.6", "scipy>=1.13", "moderngl==5.13.0", "trimesh>=4.4", "apache-beam==2.77.0"],
+    },
+)
