@@ -1,0 +1,1 @@
+"""One experiment a file; its docstring is the lab notebook."""

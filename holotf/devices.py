@@ -1,0 +1,60 @@
+"""Where the work runs: strategy, precision, threads."""
+
+import keras
+import tensorflow as tf
+
+from holotf.errors import UserError
+
+STRATEGIES = ("auto", "one", "mirrored", "multi_worker")
+PRECISIONS = ("float32", "mixed_bfloat16")
+
+
+def configure(device):
+    """Sets precision and threads for the process, before anything is built.
+
+    Args:
+      device: `config.device`.
+
+    Raises:
+      UserError: a precision that is not there, or a negative number of threads.
+    """
+    if device.precision not in PRECISIONS:
+        raise UserError(f"device.precision={device.precision!r}: use float32 or mixed_bfloat16")
+    if device.threads < 0:
+        raise UserError(f"device.threads={device.threads}: use 0 for TensorFlow's choice, or a positive number")
+    keras.mixed_precision.set_dtype_policy(device.precision)
+    if device.threads and tf.config.threading.get_intra_op_parallelism_threads() != device.threads:
+        tf.config.threading.set_intra_op_parallelism_threads(device.threads)
+
+
+def strategy(device):
+    """The `tf.distribute.Strategy` of a config.
+
+    Args:
+      device: `config.device`; "auto" mirrors over several GPUs where there are several, "multi_worker" reads TF_CONFIG.
+
+    Raises:
+      UserError: a strategy that is not there.
+    """
+    if device.strategy not in STRATEGIES:
+        raise UserError(f"device.strategy={device.strategy!r}: use auto, one, mirrored or multi_worker")
+    kind = device.strategy
+    if kind == "auto":
+        kind = "mirrored" if len(tf.config.list_logical_devices("GPU")) > 1 else "one"
+    if kind == "multi_worker":
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if kind == "mirrored":
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        return tf.distribute.MirroredStrategy([d.name for d in devices])
+    return tf.distribute.get_strategy()
+
+
+def worker(strategy):
+    """(index, count) of this process among the workers; (0, 1) on one machine."""
+    resolver = strategy.cluster_resolver
+    if resolver is None or not resolver.cluster_spec():
+        return 0, 1
+    # Worker 0 is the chief where no task is called so.
+    spec = resolver.cluster_spec().as_dict()
+    tasks = [(kind, i) for kind in ("chief", "worker") for i in range(len(spec.get(kind, ())))]
+    return tasks.index((resolver.task_type, resolver.task_id)), len(tasks)

@@ -1,0 +1,1 @@
+"""Maths with weights: one layer, or one operation, a file."""

@@ -1,0 +1,104 @@
+"""Spectral normalisation: a layer whose weight is divided by its largest singular value."""
+
+import keras
+import tensorflow as tf
+
+
+def power_iteration(kernel, u, iterations=1):
+    """Estimates of the first singular vectors: v = u W^T / |u W^T|, u = v W / |v W|.
+
+    Source: Miyato et al. 2018 (arXiv 1802.05957), algorithm 1.
+
+    Args:
+      kernel: [..., out] float32, read as the matrix W [rest, out].
+      u: [1, out] float32, the estimate so far.
+      iterations: how many.
+
+    Returns:
+      (u [1, out], v [1, rest]).
+    """
+    matrix = tf.reshape(kernel, [-1, kernel.shape[-1]])
+    for _ in range(iterations):
+        v = tf.math.l2_normalize(tf.matmul(u, matrix, transpose_b=True))
+        u = tf.math.l2_normalize(tf.matmul(v, matrix))
+    return u, v
+
+
+def sigma(kernel, u, v):
+    """The spectral norm v W u^T (a scalar), differentiable in the kernel; u and v are constants (Miyato et al., equation 9)."""
+    matrix = tf.reshape(kernel, [-1, kernel.shape[-1]])
+    return tf.squeeze(tf.matmul(tf.matmul(tf.stop_gradient(v), matrix), tf.stop_gradient(u), transpose_b=True))
+
+
+class SpectralNorm(keras.layers.Layer):
+    """Base of layers whose weight is kernel / sigma(kernel), in float32 whatever the compute type.
+
+    The iteration is explicit: `update_u` advances it, once per discriminator update; a call never does, so a forward pass has
+    no side effect and real, fake and the generator's updates all see one and the same weight.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+
+    def build_kernel(self, shape):
+        """Makes kernel [..., out], bias [out] and the singular vectors u [1, out] and v [1, rest]."""
+        normal = keras.initializers.RandomNormal(stddev=0.02)
+        rest = tf.TensorShape(shape[:-1]).num_elements()
+        state = {"trainable": False, "autocast": False, "aggregation": "only_first_replica"}
+        self.kernel = self.add_weight(name="kernel", shape=shape, initializer=normal, autocast=False)
+        self.bias = self.add_weight(name="bias", shape=shape[-1:], initializer="zeros")
+        self.u = self.add_weight(name="u", shape=(1, shape[-1]), initializer=normal, **state)
+        self.v = self.add_weight(name="v", shape=(1, rest), initializer="zeros", **state)
+        self.update_u()
+
+    def update_u(self, iterations=1):
+        """Advances the power iteration."""
+        u, v = power_iteration(self.kernel.value, self.u.value, iterations)
+        self.u.assign(u)
+        self.v.assign(v)
+
+    def normalised_kernel(self):
+        """kernel / sigma in the compute dtype."""
+        return tf.cast(self.kernel / sigma(self.kernel.value, self.u.value, self.v.value), self.compute_dtype)
+
+
+class SpectralConv2D(SpectralNorm):
+    """A 2D convolution, "same" padding, with a spectrally normalised kernel.
+
+    Args:
+      filters: output channels.
+      kernel_size: of the square kernel.
+      strides: in both directions.
+    """
+
+    def __init__(self, filters, kernel_size, strides=1, **kwargs):
+        super().__init__(**kwargs)
+        self.filters, self.kernel_size, self.strides = filters, kernel_size, strides
+
+    def build(self, input_shape):
+        self.build_kernel((self.kernel_size, self.kernel_size, input_shape[-1], self.filters))
+
+    def call(self, x):
+        """[B, H, W, C] -> [B, H / strides, W / strides, filters] in the compute dtype."""
+        x = tf.cast(x, self.compute_dtype)
+        return tf.nn.bias_add(tf.nn.conv2d(x, self.normalised_kernel(), self.strides, "SAME"), tf.cast(self.bias, x.dtype))
+
+
+class SpectralDense(SpectralNorm):
+    """A dense layer with a spectrally normalised kernel.
+
+    Args:
+      units: output features.
+    """
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+
+    def build(self, input_shape):
+        self.build_kernel((input_shape[-1], self.units))
+
+    def call(self, x):
+        """[B, features] -> [B, units] in the compute dtype."""
+        x = tf.cast(x, self.compute_dtype)
+        return tf.nn.bias_add(x @ self.normalised_kernel(), tf.cast(self.bias, x.dtype))

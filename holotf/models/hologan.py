@@ -1,0 +1,192 @@
+"""HoloGAN (Nguyen-Phuoc et al., ICCV 2019, arXiv 1904.01326): a generator whose objects can be turned."""
+
+import keras
+import tensorflow as tf
+
+from holotf import losses
+from holotf.errors import UserError
+from holotf.layers.adain import AdaIN
+from holotf.layers.normalise import InstanceNorm
+from holotf.layers.projection import Projection
+from holotf.layers.rigid import rigid_transform
+from holotf.layers.spectral import SpectralConv2D
+from holotf.models.gan import GAN
+
+SIZES = (32, 64, 128)
+VARIANTS = ("paper", "official")
+
+
+def _normal():
+    return keras.initializers.RandomNormal(stddev=0.02)
+
+
+class Generator(keras.Model):
+    """From a latent and a view to an image, by way of a volume that is turned.
+
+    Constant 4^3 x 8 gf -> AdaIN -> two transposed 3D convolutions with AdaIN -> 16^3 volume -> rigid transform ->
+    [two 3D convolutions] -> projection unit -> transposed 2D convolutions with AdaIN up to the image size -> 4x4 convolution
+    -> tanh. z enters by AdaIN only, the view by the rigid transform only. Source: HoloGAN, figure 2 and the supplement's tables.
+
+    Args:
+      image_size: 32, 64 or 128.
+      z_dim: length of the latent.
+      gf: width; the released code's gf_dim, 64.
+      variant: "paper" or "official" (the released code), see docs/deviations.md.
+    """
+
+    def __init__(self, image_size, z_dim, gf, variant, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        large = image_size == 128
+        released = variant == "official"
+        self.slope = 0.0 if released and not large else 0.2
+        wide = 2 if released and large else 1  # the released code's 128 px network: twice as wide in 3D, half at the projection
+
+        def adain():
+            return AdaIN(relu_map=released, negative_slope=self.slope)
+
+        def conv(layer, filters, size, strides=1, **options):
+            return layer(filters, size, strides, padding="same", kernel_initializer=_normal(), **options)
+
+        self.constant = self.add_weight(name="constant", shape=(1, 4, 4, 4, 8 * gf), initializer=_normal(), autocast=False)
+        self.norm_3d = [adain() for _ in range(3)]
+        self.up_3d = [conv(keras.layers.Conv3DTranspose, wide * filters, 3, 2) for filters in (2 * gf, gf)]
+        after = [] if released and not large else [gf, gf]
+        self.after_rotation = [conv(keras.layers.Conv3D, filters, 3) for filters in after]
+        self.projection = Projection(16 * gf // wide, self.slope)
+        widths = (4 * gf, gf, gf // 2)[: SIZES.index(image_size) + 1]
+        self.up_2d = [conv(keras.layers.Conv2DTranspose, filters, 4, 2) for filters in widths]
+        self.norm_2d = [adain() for _ in widths]
+        self.to_rgb = conv(keras.layers.Conv2D, 3, 4, dtype="float32")
+        self(tf.zeros([1, z_dim]), tf.constant([[0.0, 0.0, 1.0, 0.0, 0.0, 0.0]]))  # makes the weights
+
+    def call(self, z, views):
+        """Images of the objects `z` from `views`.
+
+        Args:
+          z: [B, Z] float32 in [-1, 1].
+          views: [B, 6] float32 (azimuth_deg, elevation_deg, scale, x, y, z).
+
+        Returns:
+          [B, H, W, 3] float32 in [-1, 1].
+        """
+        x = tf.cast(tf.repeat(self.constant, z.shape[0], axis=0), self.compute_dtype)  # [B,4,4,4,8gf]
+        x = self.norm_3d[0](x, z)
+        for up, norm in zip(self.up_3d, self.norm_3d[1:], strict=True):
+            x = norm(up(x), z)
+        x = rigid_transform(x, views)  # [B,16,16,16,gf]
+        for conv in self.after_rotation:
+            x = tf.nn.leaky_relu(conv(x), self.slope)
+        x = self.projection(x)  # [B,16,16,16gf]
+        for up, norm in zip(self.up_2d, self.norm_2d, strict=True):
+            x = norm(up(x), z)
+        return tf.tanh(self.to_rgb(x))
+
+
+class Discriminator(keras.Model):
+    """Real or made, which latent, and whether the statistics of each level are those of real images.
+
+    5x5 convolutions of stride 2; spectral and instance normalisation on all but the first; leaky ReLU 0.2. Source: HoloGAN,
+    section 3.3 (identity, style) and the released code.
+
+    Args:
+      image_size: 32, 64 or 128.
+      z_dim: length of the latent.
+      df: width of the first convolution; 64 in the released code.
+      style: whether there are style heads.
+    """
+
+    def __init__(self, image_size, z_dim, df, style, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        levels = 4 if image_size == 128 else 3
+        self.first = keras.layers.Conv2D(df, 5, 2, padding="same", kernel_initializer=_normal())
+        self.convs = [SpectralConv2D(df * 2 ** (i + 1), 5, 2) for i in range(levels)]
+        self.norms = [InstanceNorm(negative_slope=0.2) for _ in range(levels)]
+        self.real = keras.layers.Dense(1, kernel_initializer=_normal(), dtype="float32")
+        self.code = keras.layers.Dense(128, kernel_initializer=_normal())
+        self.latent = keras.layers.Dense(z_dim, kernel_initializer=_normal(), dtype="float32")
+        heads = levels if style else 0
+        self.styles = [keras.layers.Dense(1, kernel_initializer=_normal(), dtype="float32") for _ in range(heads)]
+        self(tf.zeros([1, image_size, image_size, 3]))  # makes the weights
+
+    def call(self, images):
+        """[B, H, W, 3] float32 in [-1, 1] -> dict of float32: logits [B], z_hat [B, Z], and style [B, levels] if there is."""
+        x = tf.nn.leaky_relu(self.first(images), 0.2)
+        style = []
+        for level, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            x = conv(x)
+            if self.styles:
+                mean, variance = tf.nn.moments(tf.cast(x, tf.float32), axes=[1, 2])  # [B,C], before instance norm
+                statistics = tf.concat([mean, tf.sqrt(variance + 1e-8)], axis=-1)  # [B,2C]
+                style.append(self.styles[level](statistics))
+            x = norm(x)
+        x = tf.reshape(x, [x.shape[0], -1])  # [B,H,W,C] -> [B,H*W*C]
+        z_hat = tf.tanh(self.latent(tf.nn.leaky_relu(self.code(x), 0.2)))
+        out = {"logits": self.real(x)[:, 0], "z_hat": z_hat}
+        return out | {"style": tf.concat(style, axis=-1)} if style else out
+
+    def update_spectral_norms(self):
+        """One power iteration of every spectrally normalised layer."""
+        for conv in self.convs:
+            conv.update_u()
+
+
+class HoloGAN(GAN):
+    """HoloGAN's losses and inputs on the shared step.
+
+    Args:
+      config: the whole experiment (configs/base.py).
+
+    Raises:
+      UserError: a size, variant or view range that the networks cannot have.
+    """
+
+    def __init__(self, config):
+        m = config.model
+        if m.image_size not in SIZES:
+            raise UserError(f"model.image_size={m.image_size}: use 32, 64 or 128")
+        if m.variant not in VARIANTS:
+            raise UserError(f"model.variant={m.variant!r}: use paper or official")
+        for name, (low, high) in config.views.items():
+            if low > high or (name == "scale" and low <= 0):
+                rule = "low > 0 and low <= high" if name == "scale" else "low <= high"
+                raise UserError(f"views.{name}=({low:g}, {high:g}): use (low, high) with {rule}")
+        super().__init__(
+            config,
+            lambda: Generator(m.image_size, m.z_dim, m.gf, m.variant),
+            lambda: Discriminator(m.image_size, m.z_dim, m.df, config.loss.lambda_style > 0),
+        )
+
+    def draw(self, n, seed):
+        """Latents z ~ U(-1, 1) [n, Z] and views [n, 6], uniform in the config's ranges, one per image."""
+        z_seed, view_seed = tf.unstack(tf.random.split(seed, 2))
+        z = tf.random.stateless_uniform([n, self.config.model.z_dim], z_seed, -1.0, 1.0)
+        ranges = self.config.views
+        low, high = zip(*(ranges[k] for k in ("azimuth_deg", "elevation_deg", "scale", "x", "y", "z")), strict=True)
+        return z, tf.constant(low) + tf.random.stateless_uniform([n, 6], view_seed) * (tf.constant(high) - tf.constant(low))
+
+    def discriminator_terms(self, real, fake, inputs):
+        """Identity, and style: the statistics of real images are to be told from those of made ones, level by level."""
+        terms = self._identity(fake, inputs)
+        if "style" in fake:
+            terms["loss/d_style"] = self.config.loss.lambda_style * sum(
+                losses.bce_discriminator(r, f) for r, f in zip(*(tf.unstack(t["style"], axis=1) for t in (real, fake)), strict=True)
+            )
+        return terms
+
+    def generator_terms(self, fake, inputs):
+        """Identity, and style: the statistics of made images are to pass for those of real ones (HoloGAN, equation 4)."""
+        terms = self._identity(fake, inputs)
+        if "style" in fake:
+            levels = tf.unstack(fake["style"], axis=1)
+            terms["loss/g_style"] = self.config.loss.lambda_style * sum(losses.bce_generator(f) for f in levels)
+        return terms
+
+    def _identity(self, fake, inputs):
+        if self.config.loss.lambda_identity == 0:
+            return {}
+        return {"loss/identity": self.config.loss.lambda_identity * losses.identity(inputs[0], fake["z_hat"])}
+
+
+def build(config):
+    """The model of an experiment. Raises `UserError` where the config asks for what cannot be."""
+    return HoloGAN(config)
