@@ -55,6 +55,10 @@ def get_config():
                 "checkpoint_kimg": 20.0,  # between checkpoints
                 "keep_checkpoints": 3,
             },
+            "generate": {
+                "seeds": (0, 1, 2, 3, 4, 5, 6, 7),  # one object each
+                "frames": 36,  # of a sweep; of an interpolation from one object to the next
+            },
             "device": {
                 "strategy": "auto",  # auto (mirrored where there are several GPUs), one, mirrored or multi_worker (TF_CONFIG)
                 "precision": "float32",  # or mixed_bfloat16

@@ -41,7 +41,7 @@ def open_folder(data):
     return builder
 
 
-def batches(data, image_size, batch_size, seed, start=0, shard=(0, 1)):
+def batches(data, image_size, batch_size, seed, start=0, shard=(0, 1), replicas=1):
     """Batches of images, for ever.
 
     The order is a function of (seed, epoch), so the position in the data is the number of batches seen, and nothing else has to
@@ -56,12 +56,13 @@ def batches(data, image_size, batch_size, seed, start=0, shard=(0, 1)):
       seed: of order and flips.
       start: global batches to pass over.
       shard: (index, count) of this worker.
+      replicas: over all workers; each takes one element of the data set a step.
 
     Returns:
-      A `tf.data.Dataset` of uint8 [batch_size / count, image_size, image_size, 3].
+      A `tf.data.Dataset` of uint8 [batch_size / replicas, image_size, image_size, 3].
 
     Raises:
-      UserError: as `open_folder`; images of another size; fewer images than one batch.
+      UserError: as `open_folder`; images of another size; fewer images than one batch; a batch that replicas cannot share.
     """
     builder = open_folder(data)
     shape = builder.info.features["image"].shape
@@ -73,6 +74,8 @@ def batches(data, image_size, batch_size, seed, start=0, shard=(0, 1)):
     count = builder.info.splits[data.split].num_examples
     if count < batch_size:
         raise UserError(f"train.batch_size={batch_size}, but {data.dir} holds {count} images: use at most {count}")
+    if batch_size % replicas:
+        raise UserError(f"train.batch_size={batch_size} cannot be shared by {replicas} replicas: use a multiple of {replicas}")
     index, workers = shard
     read = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
     records = builder.as_dataset(data.split, decoders={"image": tfds.decode.SkipDecoding()}, read_config=read)
@@ -80,6 +83,7 @@ def batches(data, image_size, batch_size, seed, start=0, shard=(0, 1)):
     position = start * batch_size
 
     def epoch(number):
+        tf.random.set_seed(1)  # of this function's graph alone: the order is to follow from `order`, not from the global seed
         order = tf.random.fold_in([seed, 1], number)  # [2] int32
         shuffled = records.shuffle(min(count, data.shuffle_buffer), seed=tf.cast(order[0], tf.int64), reshuffle_each_iteration=False)
         return shuffled.skip(tf.where(number == position // count, tf.constant(position % count, tf.int64), 0))
@@ -93,7 +97,7 @@ def batches(data, image_size, batch_size, seed, start=0, shard=(0, 1)):
 
     stream = tf.data.Dataset.range(position // count, _NEVER).flat_map(epoch).enumerate(start=position)
     stream = stream.shard(workers, index).map(decode, tf.data.AUTOTUNE, deterministic=True)
-    return stream.batch(batch_size // workers, drop_remainder=True).prefetch(2)
+    return stream.batch(batch_size // replicas, drop_remainder=True).prefetch(2)
 
 
 def corrupt_shard(data):

@@ -23,7 +23,7 @@ def _cos_sin(angle_deg):
 
 
 def rotation(views):
-    """Rotation of the object under a view: first -azimuth... about its own vertical, then the tilt toward the camera.
+    """Rotation of the object under a view: first by -azimuth about its own vertical, then the tilt toward the camera.
 
     At azimuth 90 the camera stands on the object's +x side, so the object's +x comes to face it (+z); a positive elevation
     looks down, so the top tilts toward the camera. R = R_elevation R_azimuth keeps the object's vertical vertical in the image.
@@ -70,12 +70,12 @@ def _sampling_coordinates(matrix, n):
 
 @fused
 def _trilinear(volume, matrix):
-    batch, n, _, _, channels = volume.shape
+    n, channels = volume.shape[1], volume.shape[-1]
     precise = tf.float64 if volume.dtype == tf.float64 else tf.float32
     matrix = tf.cast(matrix, precise)
-    rows = tf.reshape(volume, [batch * n**3, channels])  # [B,D,H,W,C] -> [B*D*H*W,C]
+    rows = tf.reshape(volume, [-1, channels])  # [B,D,H,W,C] -> [B*D*H*W,C]
     rows = tf.cast(rows, precise)  # here, so that the gradient's scatter is precise too: XLA's bfloat16 scatter is 16 times slower
-    item = tf.range(batch)[:, tf.newaxis] * n**3
+    item = tf.range(tf.shape(volume)[0])[:, tf.newaxis] * n**3
     lows, highs = [], []
     for coordinate in _sampling_coordinates(matrix, n):
         low = tf.floor(coordinate)
@@ -89,7 +89,7 @@ def _trilinear(volume, matrix):
             for w, ww in (lows[2], highs[2]):
                 values = tf.gather(rows, item + (d * n + h) * n + w)  # [B,n^3,C]
                 out += values * (wd * wh * ww)[:, :, tf.newaxis]
-    return tf.cast(tf.reshape(out, volume.shape), volume.dtype)
+    return tf.cast(tf.reshape(out, tf.shape(volume)), volume.dtype)
 
 
 def resample(volume, matrix):
@@ -100,7 +100,7 @@ def resample(volume, matrix):
     the volume and to the matrix. Source: HoloGAN (arXiv 1904.01326), section 3.1; Jaderberg et al. 2015, equation 5, in 3D.
 
     Args:
-      volume: [B, N, N, N, C] with static shape.
+      volume: [B, N, N, N, C]; N and C static.
       matrix: [B, 3, 4], from `inverse_view_matrix`: view position -> object position, units of half the volume.
 
     Returns:

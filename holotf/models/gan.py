@@ -45,6 +45,8 @@ class GAN(keras.Model):
         with "logits" [B] float32.
     """
 
+    PARTS = ("generator", "ema_generator", "discriminator", "d_optimizer", "g_optimizer")  # what a checkpoint holds
+
     def __init__(self, config, make_generator, make_discriminator):
         super().__init__(autocast=False)
         if not hasattr(losses, f"{config.loss.gan}_discriminator"):
@@ -60,7 +62,6 @@ class GAN(keras.Model):
         )
         self.d_optimizer = self._optimizer("d", self.d_steps, self.discriminator)
         self.g_optimizer = self._optimizer("g", self.g_steps, self.generator)
-        self.compile()
 
     def _optimizer(self, player, updates, network):
         optim, train = self.config.optim, self.config.train
@@ -74,6 +75,11 @@ class GAN(keras.Model):
     def images_per_iteration(self):
         """Real images that one iteration shows the discriminator, over all replicas."""
         return self.config.train.batch_size * self.d_steps
+
+    @tf.function
+    def sample(self, *inputs):
+        """Images of the averaged generator: its inputs -> uint8 [B, H, W, 3]."""
+        return tf.cast(tf.round((self.ema_generator(*inputs) + 1.0) * 127.5), tf.uint8)
 
     def draw(self, n, seed):
         """The generator's inputs for `n` images: a tuple of tensors whose first axis is n. `seed` is [2] int32."""

@@ -1,6 +1,10 @@
 """HoloGAN (Nguyen-Phuoc et al., ICCV 2019, arXiv 1904.01326): a generator whose objects can be turned."""
 
+import functools
+import math
+
 import keras
+import numpy as np
 import tensorflow as tf
 
 from holotf import losses
@@ -14,6 +18,7 @@ from holotf.models.gan import GAN
 
 SIZES = (32, 64, 128)
 VARIANTS = ("paper", "official")
+VIEW = ("azimuth_deg", "elevation_deg", "scale", "x", "y", "z")  # the columns of a view
 
 
 def _normal():
@@ -69,7 +74,7 @@ class Generator(keras.Model):
         Returns:
           [B, H, W, 3] float32 in [-1, 1].
         """
-        x = tf.cast(tf.repeat(self.constant, z.shape[0], axis=0), self.compute_dtype)  # [B,4,4,4,8gf]
+        x = tf.cast(tf.repeat(self.constant, tf.shape(z)[0], axis=0), self.compute_dtype)  # [B,4,4,4,8gf]
         x = self.norm_3d[0](x, z)
         for up, norm in zip(self.up_3d, self.norm_3d[1:], strict=True):
             x = norm(up(x), z)
@@ -119,7 +124,7 @@ class Discriminator(keras.Model):
                 statistics = tf.concat([mean, tf.sqrt(variance + 1e-8)], axis=-1)  # [B,2C]
                 style.append(self.styles[level](statistics))
             x = norm(x)
-        x = tf.reshape(x, [x.shape[0], -1])  # [B,H,W,C] -> [B,H*W*C]
+        x = tf.reshape(x, [-1, math.prod(x.shape[1:])])  # [B,H,W,C] -> [B,H*W*C]
         z_hat = tf.tanh(self.latent(tf.nn.leaky_relu(self.code(x), 0.2)))
         out = {"logits": self.real(x)[:, 0], "z_hat": z_hat}
         return out | {"style": tf.concat(style, axis=-1)} if style else out
@@ -161,8 +166,62 @@ class HoloGAN(GAN):
         z_seed, view_seed = tf.unstack(tf.random.split(seed, 2))
         z = tf.random.stateless_uniform([n, self.config.model.z_dim], z_seed, -1.0, 1.0)
         ranges = self.config.views
-        low, high = zip(*(ranges[k] for k in ("azimuth_deg", "elevation_deg", "scale", "x", "y", "z")), strict=True)
+        low, high = zip(*(ranges[name] for name in VIEW), strict=True)
         return z, tf.constant(low) + tf.random.stateless_uniform([n, 6], view_seed) * (tf.constant(high) - tf.constant(low))
+
+    @property
+    def turns_fully(self):
+        """Whether the azimuths the model was trained on close a circle."""
+        low, high = self.config.views.azimuth_deg
+        return high - low >= 360.0
+
+    def latents(self, seeds):
+        """The latent of each seed: [len(seeds), Z] in [-1, 1], each a function of its seed alone."""
+        draw = functools.partial(tf.random.stateless_uniform, [self.config.model.z_dim], minval=-1.0, maxval=1.0)
+        return tf.stack([draw([seed, 0]) for seed in seeds])
+
+    def sweep(self, latents, name, steps):
+        """Each object while one property of the view runs through its range and the others rest in the middle of theirs.
+
+        Args:
+          latents: [N, Z].
+          name: "azimuth_deg", "elevation_deg" or "scale". A range that is a constant is widened, by 15 degrees or 20 %.
+          steps: how many values.
+
+        Returns:
+          uint8 [N, steps, H, W, 3] array.
+        """
+        low, high = self.config.views[name]
+        if low == high:
+            low, high = (0.8 * low, 1.2 * high) if name == "scale" else (low - 15.0, high + 15.0)
+        values = np.linspace(low, high, steps, endpoint=not (name == "azimuth_deg" and self.turns_fully))
+        views = np.tile(self._resting_view(), (steps, 1))
+        views[:, VIEW.index(name)] = values
+        return np.stack([self.sample(tf.repeat(z[None], steps, 0), tf.constant(views)).numpy() for z in latents])
+
+    def interpolate(self, latents, steps):
+        """From each object to the next and from the last to the first, in equal steps, seen from the middle of the ranges.
+
+        Args:
+          latents: [N, Z].
+          steps: images from one object to the next.
+
+        Returns:
+          uint8 [N, steps, H, W, 3] array.
+        """
+        t = tf.linspace(0.0, 1.0, steps + 1)[:-1, tf.newaxis]  # [K,1]
+        views = tf.constant(np.tile(self._resting_view(), (steps, 1)))
+        pairs = zip(latents, tf.roll(latents, -1, axis=0), strict=True)
+        return np.stack([self.sample(a * (1.0 - t) + b * t, views).numpy() for a, b in pairs])
+
+    def servable(self):
+        """(module, signatures) to export: `generate`, `sample`, `encode`; `generate` is the default."""
+        module = Servable(self)
+        endpoints = {name: getattr(module, name) for name in ("generate", "sample", "encode")}
+        return module, endpoints | {"serving_default": module.generate}
+
+    def _resting_view(self):
+        return np.array([np.mean(self.config.views[name]) for name in VIEW], np.float32)
 
     def discriminator_terms(self, real, fake, inputs):
         """Identity, and style: the statistics of real images are to be told from those of made ones, level by level."""
@@ -185,6 +244,44 @@ class HoloGAN(GAN):
         if self.config.loss.lambda_identity == 0:
             return {}
         return {"loss/identity": self.config.loss.lambda_identity * losses.identity(inputs[0], fake["z_hat"])}
+
+
+class Servable(tf.Module):
+    """The endpoints of an exported HoloGAN. Images are uint8 [B, H, W, 3]; angles are degrees, the camera's.
+
+    Args:
+      model: a HoloGAN; the averaged generator is what is served.
+    """
+
+    def __init__(self, model):
+        super().__init__(name="hologan")
+        self._model = model
+        self.vars = [v.value for v in (*model.ema_generator.variables, *model.discriminator.variables)]  # facts: Keras hides them
+        size, z_dim = model.config.model.image_size, model.config.model.z_dim
+
+        def spec(shape, name, dtype=tf.float32):
+            return tf.TensorSpec(shape, dtype, name)
+
+        self.generate = tf.function(
+            self._generate,
+            input_signature=[
+                spec([None, z_dim], "z"),
+                *(spec([None], name) for name in ("azimuth_deg", "elevation_deg", "scale")),
+                spec([None, 3], "translation"),
+            ],
+        )
+        self.sample = tf.function(self._sample, input_signature=[spec([], "seed", tf.int64), spec([], "n", tf.int32)])
+        self.encode = tf.function(self._encode, input_signature=[spec([None, size, size, 3], "images", tf.uint8)])
+
+    def _generate(self, z, azimuth_deg, elevation_deg, scale, translation):
+        angles_scale = tf.stack([azimuth_deg, elevation_deg, scale], axis=1)
+        return {"images": self._model.sample(z, tf.concat([angles_scale, translation], axis=1))}
+
+    def _sample(self, seed, n):
+        return {"images": self._model.sample(*self._model.draw(n, tf.stack([seed, 0])))}
+
+    def _encode(self, images):
+        return {"z": self._model.discriminator(tf.cast(images, tf.float32) / 127.5 - 1.0)["z_hat"]}
 
 
 def build(config):

@@ -1,0 +1,76 @@
+"""Checkpoints: the whole state of a run, written beside the old one and only then announced."""
+
+import os
+import tempfile
+
+import tensorflow as tf
+
+from holotf.errors import UserError
+
+_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+class Checkpoints:
+    """The checkpoints of a run: networks, averages, optimizers and the iteration, from which the position in the data follows.
+
+    `tf.train.CheckpointManager` writes each to names of its own and then replaces the small file that says which is the latest,
+    so a process killed at any moment leaves the latest whole one in place.
+
+    Args:
+      model: with its optimizers, built.
+      workdir: of the run; checkpoints lie in its folder `checkpoints`.
+      keep: how many to keep.
+      chief: whether this worker's files count; the others write theirs, as saving is collective, and throw them away.
+    """
+
+    def __init__(self, model, workdir, keep=3, chief=True):
+        self._model = model
+        self._state = _state(model)
+        self._checkpoint = tf.train.Checkpoint(**self._state)
+        self._latest = tf.train.CheckpointManager(self._checkpoint, os.path.join(workdir, "checkpoints"), max_to_keep=keep)
+        self._scratch = None if chief else tempfile.TemporaryDirectory()
+        self._manager = self._latest if chief else tf.train.CheckpointManager(self._checkpoint, self._scratch.name, max_to_keep=1)
+
+    @property
+    def latest(self):
+        """Path of the latest whole checkpoint, or None."""
+        return self._latest.latest_checkpoint
+
+    def save(self):
+        """Writes the state; returns the path."""
+        return self._manager.save(checkpoint_number=int(self._model.iteration.numpy()))
+
+    def restore(self):
+        """Loads the latest checkpoint, if there is one.
+
+        Returns:
+          Its path, or None.
+
+        Raises:
+          UserError: it is of another architecture; the message names the first weight that differs.
+        """
+        path = self.latest
+        if path is None:
+            return None
+        shapes = tf.train.load_checkpoint(path).get_variable_to_shape_map()
+        saved = {k.removesuffix(_SUFFIX): tuple(v) for k, v in shapes.items() if k.endswith(_SUFFIX)}
+        saved.pop("save_counter")  # TensorFlow's own
+        wanted = {f"{group}/{name}": tuple(v.shape) for group, variables in self._state.items() for name, v in variables.items()}
+        for name in [*wanted, *saved]:
+            here, there = wanted.get(name), saved.get(name)
+            if here != there:
+                raise UserError(
+                    f"{path} is of another architecture: {name} has shape {there or 'none'} there, {here or 'none'} here; "
+                    "use the config that made it, or another --workdir"
+                )
+        self._checkpoint.restore(path).assert_existing_objects_matched()
+        return path
+
+
+def _state(model):
+    """Every variable under a name that does not depend on what else was built in the process: {part: {name: tf.Variable}}."""
+    parts = {name: getattr(model, name) for name in model.PARTS}
+    state = {
+        part: {f"{i:03d}_{v.name}": v.value for i, v in enumerate(owner.variables)} for part, owner in parts.items()
+    }
+    return state | {"progress": {"iteration": model.iteration.value}}

@@ -1,0 +1,133 @@
+"""The training loop: one for every model and every strategy."""
+
+import math
+import signal
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import logging
+from tqdm import tqdm
+
+from holotf import data, devices, generate, models
+from holotf.checkpoint import Checkpoints
+from holotf.errors import UserError
+from holotf.summaries import Board
+
+
+class Diverged(RuntimeError):
+    """A loss stopped being a number; the message names the iteration, the losses and what to go back to."""
+
+
+def train(config, workdir):
+    """Trains, or goes on training, until `config.train.kimg` thousand images were shown.
+
+    Running it again on the same workdir resumes from the latest checkpoint. SIGTERM and Ctrl-C write a checkpoint first.
+
+    Args:
+      config: the experiment (configs/base.py).
+      workdir: folder of the run; it gets `checkpoints/` and `events/` (TensorBoard).
+
+    Returns:
+      0 when the run is complete, 128 + the signal's number when a signal ended it.
+
+    Raises:
+      UserError: config, data or checkpoint do not fit.
+      Diverged: a loss became NaN or Inf; the last good checkpoint stays.
+    """
+    devices.configure(config.device)
+    strategy = devices.strategy(config.device)
+    (worker, workers), replicas = devices.worker(strategy), strategy.num_replicas_in_sync
+    batch_size = config.train.batch_size
+    if batch_size < 1 or batch_size % replicas:
+        raise UserError(f"train.batch_size={batch_size} cannot be shared by {replicas} replicas: use a multiple of {replicas}")
+    keras.utils.set_random_seed(config.seed)
+    data.open_folder(config.data)  # what is wrong with it is said before the networks are built
+    with strategy.scope():
+        model = models.build(config)
+    checkpoints = Checkpoints(model, workdir, config.train.keep_checkpoints, chief=worker == 0)
+    if (path := checkpoints.restore()) is not None:
+        logging.info("resumed from %s", path)
+
+    per_iteration = model.images_per_iteration
+    start, total = int(model.iteration.numpy()), math.ceil(config.train.kimg * 1000 / per_iteration)
+    every = {k: max(1, round(config.train[f"{k}_kimg"] * 1000 / per_iteration)) for k in ("log", "sample", "checkpoint")}
+    stream = data.batches(config.data, config.model.image_size, per_iteration, config.seed, start, (worker, workers), replicas)
+    images = iter(strategy.distribute_datasets_from_function(lambda _: stream))
+    real = next(iter(data.batches(config.data, config.model.image_size, batch_size, config.seed)))
+
+    @tf.function
+    def iterate(batch):
+        logs = strategy.run(model.train_step, args=(batch,))
+        return {k: strategy.reduce("MEAN", v, axis=None) for k, v in logs.items()}
+
+    board, pending = Board(workdir, config, active=worker == 0), []
+    bar = tqdm(total=total * per_iteration, initial=start * per_iteration, unit="img", unit_scale=True, disable=worker > 0)
+    clock = time.perf_counter()
+    with _Signals() as signals, bar:
+        for iteration in range(start + 1, total + 1):
+            try:
+                pending.append((iteration, iterate(next(images))))
+            except tf.errors.DataLossError as error:
+                raise data.corrupt_shard(config.data) or error from None
+            bar.update(per_iteration)
+            shown = iteration * per_iteration
+            due = {k: iteration % n == 0 or iteration == total for k, n in every.items()}
+            if signals.caught:
+                due = {"log": True, "sample": False, "checkpoint": True}
+            if not any(due.values()):
+                continue
+            scalars = _settle(pending, checkpoints)
+            seconds = (time.perf_counter() - clock) / len(pending)
+            scalars |= {"speed/images_per_s": per_iteration / seconds, "speed/s_per_kimg": 1000 * seconds / per_iteration}
+            scalars |= {f"lr/{k}": float(getattr(model, f"{k}_optimizer").learning_rate) for k in ("d", "g")}
+            board.scalars(scalars, shown)
+            bar.set_postfix({k.removeprefix("loss/"): f"{v:.3f}" for k, v in scalars.items() if k.startswith("loss/")})
+            if due["sample"]:
+                board.pictures(generate.overview(model, real), shown)
+            if due["checkpoint"]:
+                checkpoints.save()
+            if signals.caught:
+                break
+            pending, clock = [], time.perf_counter()  # pictures and checkpoints do not count as training time
+    board.close()
+    if signals.caught:
+        logging.warning("%s: checkpoint written at iteration %d of %d; the same command goes on", signals.caught.name, iteration, total)
+        return 128 + signals.caught
+    return 0
+
+
+def run(config, workdir):
+    """The verb: prepares the embedded data if missing, trains, and publishes pictures and a SavedModel."""
+    return train(config, workdir)
+
+
+def _settle(pending, checkpoints):
+    """The means of what was logged since the last time: [(iteration, {path: scalar tensor})] -> {path: float}."""
+    logs = [(iteration, {k: float(v) for k, v in values.items()}) for iteration, values in pending]
+    for iteration, values in logs:
+        if not all(map(math.isfinite, values.values())):
+            losses = ", ".join(f"{k}={v:g}" for k, v in values.items() if k.startswith("loss/"))
+            raise Diverged(
+                f"iteration {iteration} gave {losses}: lower optim.d_lr and optim.g_lr or set device.precision=float32; "
+                f"the last good checkpoint is {checkpoints.latest or 'none yet'}"
+            )
+    return {k: float(np.mean([values[k] for _, values in logs])) for k in logs[-1][1]}
+
+
+class _Signals:
+    """Notes SIGTERM and Ctrl-C instead of dying of them; a second one kills as usual."""
+
+    def __enter__(self):
+        self.caught = None
+        self._before = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def _note(self, number, frame):
+        self.caught = signal.Signals(number)
+        signal.signal(number, self._before[number])
+
+    def __exit__(self, *error):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
