@@ -4,30 +4,59 @@ import importlib
 import os
 import sys
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported: errors only
+
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from holotf.errors import UserError
 
-MODES = ("train", "generate", "export")
-CONFIG = config_flags.DEFINE_config_file("config", "configs/hologan_blocks.py", "The experiment; FILE or FILE:variant.")
-MODE = flags.DEFINE_enum("mode", "train", MODES, "train also ends with pictures and a SavedModel.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/<name of the config> if not given.")
+DEFAULT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs", "hologan_blocks.py")
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "The experiment: FILE or FILE:variant; configs/hologan_blocks.py if not given."
+)
+MODE = flags.DEFINE_enum("mode", "train", ["train", "generate", "export"], "train ends with pictures and a SavedModel.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/NAME_OF_THE_CONFIG if not given.")
+
+
+def parse(argv):
+    """Parses the flags; what is wrong with them is one line and exit code 2."""
+    if not any(a == "--config" or a.startswith("--config=") for a in argv):
+        argv = [argv[0], f"--config={DEFAULT}", *argv[1:]]  # not a default of the flag: absl would parse overrides at import
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        reason = " ".join(
+            str(error.args[0] if error.args else error).replace("\\n", " ").replace("\\", "").replace("''", "'").split()
+        )
+        if isinstance(error, (AttributeError, KeyError)):
+            # ml_collections names the last part of a key only: the argument that holds it tells where it was written.
+            missing = reason.split("'")[1] if "'" in reason else reason
+            given = [a for a in argv if a.startswith("--config.") and missing in a.partition("=")[0].split(".")]
+            reason = f"{given[0] if given else missing}: the config has no {reason}"
+        sys.exit(_fail(reason, 2))
 
 
 def main(argv):
-    """Dispatches to the verb; bad input is one line and exit code 2."""
+    """Dispatches to the verb. Bad input is one line and exit code 2; a run that diverged, one line and exit code 1."""
     if argv[1:]:
-        raise app.UsageError(f"unknown argument {argv[1]!r}: options start with --")
-    logging.set_verbosity(logging.INFO)
-    name = os.path.splitext(os.path.basename(config_flags.get_config_filename(flags.FLAGS["config"])))[0]
+        return _fail(f"unknown argument {argv[1]!r}: options start with --", 2)
+    file, _, variant = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
+    name = "_".join(filter(None, [os.path.splitext(os.path.basename(file))[0], variant]))
     verb = importlib.import_module(f"holotf.{MODE.value}")
     try:
         return verb.run(CONFIG.value, WORKDIR.value or os.path.join("runs", name))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _fail(error, 2)
+    except FloatingPointError as error:
+        return _fail(error, 1)
+
+
+def _fail(reason, code):
+    print(f"error: {reason}", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":
-    app.run(main)
+    logging.set_verbosity(logging.WARNING)
+    app.run(main, flags_parser=parse)

@@ -20,6 +20,7 @@ def get_config():
                 "variant": "official",  # official (the released code) or paper
                 "image_size": 64,  # px: 32, 64 or 128
                 "z_dim": 128,
+                "z_warmup_kimg": 0.0,  # thousand images over which the latents grow from 0 to their size
                 "gf": 64,  # width of the generator
                 "df": 64,  # width of the discriminator
                 "ema_decay": 0.999,  # per generator update

@@ -5,6 +5,7 @@ import tempfile
 
 import tensorflow as tf
 
+from holotf import devices, models
 from holotf.errors import UserError
 
 _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -67,10 +68,25 @@ class Checkpoints:
         return path
 
 
+def restore(config, workdir):
+    """The model of a run as its latest checkpoint left it.
+
+    Args:
+      config: the experiment that made it.
+      workdir: of the run.
+
+    Raises:
+      UserError: there is no checkpoint, or it is of another architecture.
+    """
+    devices.configure(config.device)
+    model = models.build(config)
+    if Checkpoints(model, workdir).restore() is None:
+        raise UserError(f"no checkpoint in {workdir}: train first, or name the run with --workdir")
+    return model
+
+
 def _state(model):
     """Every variable under a name that does not depend on what else was built in the process: {part: {name: tf.Variable}}."""
     parts = {name: getattr(model, name) for name in model.PARTS}
-    state = {
-        part: {f"{i:03d}_{v.name}": v.value for i, v in enumerate(owner.variables)} for part, owner in parts.items()
-    }
+    state = {part: {f"{i:03d}_{v.name}": v.value for i, v in enumerate(owner.variables)} for part, owner in parts.items()}
     return state | {"progress": {"iteration": model.iteration.value}}

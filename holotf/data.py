@@ -1,7 +1,10 @@
 """TFRecords -> batches: a tfds folder becomes an endless, reproducible stream of uint8 images."""
 
 import os
+import shlex
 import struct
+import subprocess
+import sys
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -9,6 +12,19 @@ import tensorflow_datasets as tfds
 from holotf.errors import UserError
 
 _NEVER = 1 << 40  # epochs; the stream has no end of its own
+
+
+def prepare_missing(data):
+    """Runs data_prep where `data.dir` is missing and `data.prepare` says how to make it.
+
+    Raises:
+      UserError: data_prep failed; its own message stands above.
+    """
+    if data.prepare and not os.path.exists(data.dir):
+        # A process of its own: renderers and TensorFlow do not share one.
+        command = [sys.executable, "-m", "data_prep", *shlex.split(data.prepare), "--out", data.dir]
+        if subprocess.run(command, check=False).returncode:
+            raise UserError(f"data.prepare={data.prepare!r} failed; what it needs is said above")
 
 
 def open_folder(data):
@@ -62,7 +78,7 @@ def batches(data, image_size, batch_size, seed, start=0, shard=(0, 1), replicas=
       A `tf.data.Dataset` of uint8 [batch_size / replicas, image_size, image_size, 3].
 
     Raises:
-      UserError: as `open_folder`; images of another size; fewer images than one batch; a batch that replicas cannot share.
+      UserError: as `open_folder`; images of another size; fewer images than one batch.
     """
     builder = open_folder(data)
     shape = builder.info.features["image"].shape
@@ -85,7 +101,9 @@ def batches(data, image_size, batch_size, seed, start=0, shard=(0, 1), replicas=
     def epoch(number):
         tf.random.set_seed(1)  # of this function's graph alone: the order is to follow from `order`, not from the global seed
         order = tf.random.fold_in([seed, 1], number)  # [2] int32
-        shuffled = records.shuffle(min(count, data.shuffle_buffer), seed=tf.cast(order[0], tf.int64), reshuffle_each_iteration=False)
+        shuffled = records.shuffle(
+            min(count, data.shuffle_buffer), seed=tf.cast(order[0], tf.int64), reshuffle_each_iteration=False
+        )
         return shuffled.skip(tf.where(number == position // count, tf.constant(position % count, tf.int64), 0))
 
     def decode(number, encoded):

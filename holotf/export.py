@@ -5,29 +5,47 @@ import shutil
 
 import tensorflow as tf
 
+from holotf.checkpoint import restore
 from holotf.errors import UserError
 
 
-def export(model, folder):
+def run(config, workdir):
+    """The verb `export`: the latest checkpoint becomes WORKDIR/saved_model."""
+    folder = os.path.join(workdir, "saved_model")
+    _check_free(folder)
+    print(f"SavedModel: {export(restore(config, workdir), folder)}")
+    return 0
+
+
+def export(model, folder, replace=False):
     """Writes `model.servable()` as a SavedModel, under a temporary name first.
 
     Args:
       model: a GAN.
       folder: the new SavedModel.
+      replace: whether an older one there gives way, once the new one is whole.
 
     Returns:
       `folder`.
 
     Raises:
-      UserError: the folder exists.
+      UserError: the folder exists and is not to be replaced.
     """
-    if os.path.exists(folder):
-        raise UserError(f"export folder {folder} exists: remove it, or name another with --export_dir")
+    if not replace:
+        _check_free(folder)
     module, signatures = model.servable()
-    temporary = f"{folder.rstrip('/')}.tmp-{os.getpid()}"
+    temporary, old = f"{folder}.tmp-{os.getpid()}", f"{folder}.tmp-old-{os.getpid()}"
     try:
         tf.saved_model.save(module, temporary, signatures)
+        if os.path.exists(folder):
+            os.rename(folder, old)
         os.rename(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
     return folder
+
+
+def _check_free(folder):
+    if os.path.exists(folder):
+        raise UserError(f"export folder {folder} exists: remove it first, or give another --workdir")

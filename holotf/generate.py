@@ -5,9 +5,18 @@ import os
 import imageio.v3 as imageio
 import numpy as np
 
+from holotf.checkpoint import restore
+
 FRAME_MS = 60
 SHOWN_PX = 128  # smaller images are enlarged by whole factors, pixel by pixel
 SHEET_COLUMNS = 12
+
+
+def run(config, workdir):
+    """The verb `generate`: pictures from the latest checkpoint into WORKDIR/pictures."""
+    for path in generate(restore(config, workdir), config.generate, os.path.join(workdir, "pictures")):
+        print(path)
+    return 0
 
 
 def grid(images):
@@ -69,7 +78,9 @@ def generate(model, settings, folder):
 def _sheet_and_film(folder, name, sweep, film):
     """`sweep` [N, K, H, W, 3] as a sheet, `film` [N, frames, H, W, 3] as GIF and MP4."""
     columns = np.linspace(0, sweep.shape[1], min(SHEET_COLUMNS, sweep.shape[1]), endpoint=False).astype(int)
-    across = next(n for n in range(int(np.ceil(np.sqrt(2 * len(film)))), 0, -1) if len(film) % n == 0)  # about twice as wide as high
+    across = next(
+        n for n in range(int(np.ceil(np.sqrt(2 * len(film)))), 0, -1) if len(film) % n == 0
+    )  # about twice as wide as high
     film = film.reshape(-1, across, *film.shape[1:])  # [rows,across,frames,H,W,3]
     scale = max(1, SHOWN_PX // film.shape[3])
     frames = np.stack([grid(film[:, :, k]).repeat(scale, 0).repeat(scale, 1) for k in range(film.shape[2])])

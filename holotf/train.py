@@ -1,22 +1,22 @@
 """The training loop: one for every model and every strategy."""
 
 import math
+import os
 import signal
 import time
 
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import logging
 from tqdm import tqdm
 
-from holotf import data, devices, generate, models
+from holotf import data, devices, export, generate, models
 from holotf.checkpoint import Checkpoints
 from holotf.errors import UserError
 from holotf.summaries import Board
 
 
-class Diverged(RuntimeError):
+class Diverged(FloatingPointError):
     """A loss stopped being a number; the message names the iteration, the losses and what to go back to."""
 
 
@@ -27,7 +27,7 @@ def train(config, workdir):
 
     Args:
       config: the experiment (configs/base.py).
-      workdir: folder of the run; it gets `checkpoints/` and `events/` (TensorBoard).
+      workdir: folder of the run; it gets `checkpoints/`, `events/` (TensorBoard), and at the end `pictures/` and `saved_model/`.
 
     Returns:
       0 when the run is complete, 128 + the signal's number when a signal ended it.
@@ -48,7 +48,7 @@ def train(config, workdir):
         model = models.build(config)
     checkpoints = Checkpoints(model, workdir, config.train.keep_checkpoints, chief=worker == 0)
     if (path := checkpoints.restore()) is not None:
-        logging.info("resumed from %s", path)
+        print(f"resumed from {path}")
 
     per_iteration = model.images_per_iteration
     start, total = int(model.iteration.numpy()), math.ceil(config.train.kimg * 1000 / per_iteration)
@@ -93,14 +93,38 @@ def train(config, workdir):
             pending, clock = [], time.perf_counter()  # pictures and checkpoints do not count as training time
     board.close()
     if signals.caught:
-        logging.warning("%s: checkpoint written at iteration %d of %d; the same command goes on", signals.caught.name, iteration, total)
+        print(f"{signals.caught.name}: checkpoint written at iteration {iteration} of {total}; the same command goes on from it")
         return 128 + signals.caught
+    if worker == 0:
+        publish(model, config, workdir)
     return 0
 
 
 def run(config, workdir):
-    """The verb: prepares the embedded data if missing, trains, and publishes pictures and a SavedModel."""
+    """The verb `train`: makes the data if the config says how, trains, and publishes.
+
+    Returns:
+      The exit code of `train`.
+    """
+    data.prepare_missing(config.data)
     return train(config, workdir)
+
+
+def publish(model, config, workdir):
+    """Writes `pictures/` and `saved_model/` of a finished run and says where everything lies."""
+    folders = {name: os.path.join(workdir, name) for name in ("pictures", "saved_model", "checkpoints", "events")}
+    generate.generate(model, config.generate, folders["pictures"])
+    export.export(model, folders["saved_model"], replace=True)
+    kimg = float(model.iteration) * model.images_per_iteration / 1000
+    print(
+        f"\nTrained on {kimg:g} thousand images.\n"
+        f"  turning picture  {folders['pictures']}/sweep_azimuth.gif, .mp4, .png\n"
+        f"  samples          {folders['pictures']}/samples.png\n"
+        f"  SavedModel       {folders['saved_model']}\n"
+        f"  checkpoints      {folders['checkpoints']}\n"
+        f"  TensorBoard      tensorboard --logdir {folders['events']}\n"
+        f"To go on: the same command with --config.train.kimg={2 * kimg:g}"
+    )
 
 
 def _settle(pending, checkpoints):

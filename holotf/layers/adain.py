@@ -22,6 +22,7 @@ class AdaIN(keras.layers.Layer):
         self.relu_map, self.negative_slope, self.epsilon = relu_map, negative_slope, epsilon
 
     def build(self, x_shape, z_shape):
+        """Makes the weights."""
         normal = keras.initializers.RandomNormal(stddev=0.02)
         self.channels = channels = x_shape[-1]
 

@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from holotf.layers.normalise import leaky_relu
+
 
 class Projection(keras.layers.Layer):
     """Depth and channels are merged and mixed by a 1x1 convolution, which learns visibility: which depth hides which.
@@ -20,6 +22,7 @@ class Projection(keras.layers.Layer):
         self.mix = keras.layers.Conv2D(filters, 1, kernel_initializer=keras.initializers.RandomNormal(stddev=0.02))
 
     def build(self, input_shape):
+        """Makes the weights."""
         batch, depth, height, width, channels = input_shape
         self.mix.build((batch, height, width, depth * channels))
 
@@ -28,4 +31,4 @@ class Projection(keras.layers.Layer):
         _, depth, height, width, channels = x.shape
         x = tf.transpose(x, [0, 2, 3, 1, 4])  # [B,D,H,W,C] -> [B,H,W,D,C]
         x = tf.reshape(x, [-1, height, width, depth * channels])  # [B,H,W,D,C] -> [B,H,W,D*C]
-        return tf.nn.leaky_relu(self.mix(x), self.negative_slope)
+        return leaky_relu(self.mix(x), self.negative_slope)

@@ -8,8 +8,6 @@ import math
 
 import tensorflow as tf
 
-from holotf.layers.island import fused
-
 
 def _cos_sin(angle_deg):
     """cos and sin of an angle in degrees, exact at every multiple of 90."""
@@ -68,7 +66,6 @@ def _sampling_coordinates(matrix, n):
     return [t + (n - 1) / 2 for t in (-z, -y, x)]
 
 
-@fused
 def _trilinear(volume, matrix):
     n, channels = volume.shape[1], volume.shape[-1]
     precise = tf.float64 if volume.dtype == tf.float64 else tf.float32
@@ -92,6 +89,21 @@ def _trilinear(volume, matrix):
     return tf.cast(tf.reshape(out, tf.shape(volume)), volume.dtype)
 
 
+@tf.function(jit_compile=True, autograph=False)
+def _forward(volume, matrix):
+    return _trilinear(volume, matrix)
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _backward(volume, matrix, upstream, index):
+    """The gradient to input `index`; a kernel for each, so that the one nobody asks for is pruned from the graph."""
+    inputs = [volume, matrix]
+    with tf.GradientTape() as tape:
+        tape.watch(inputs[index])
+        out = _trilinear(*inputs)
+    return tape.gradient(out, inputs[index], upstream)
+
+
 def resample(volume, matrix):
     """Trilinear resampling of volumes under affine maps, zero outside.
 
@@ -111,7 +123,12 @@ def resample(volume, matrix):
     """
     if len(volume.shape) != 5 or len(set(volume.shape[1:4])) != 1:
         raise ValueError(f"volume of shape {tuple(volume.shape)}: a rigid transform needs a cube [B, N, N, N, C]")
-    return _trilinear(volume, matrix)
+
+    @tf.custom_gradient
+    def run(*inputs):
+        return _forward(*inputs), lambda g: [_backward(*inputs, g, i) for i in range(2)]
+
+    return run(*map(tf.convert_to_tensor, (volume, matrix)))
 
 
 def rigid_transform(volume, views):

@@ -49,7 +49,8 @@ class SpectralNorm(keras.layers.Layer):
         self.bias = self.add_weight(name="bias", shape=shape[-1:], initializer="zeros")
         self.u = self.add_weight(name="u", shape=(1, shape[-1]), initializer=normal, **state)
         self.v = self.add_weight(name="v", shape=(1, rest), initializer="zeros", **state)
-        self.update_u()
+        with tf.init_scope():  # now, also where a trace of the network makes its weights
+            self.update_u()
 
     def update_u(self, iterations=1):
         """Advances the power iteration."""
@@ -76,6 +77,7 @@ class SpectralConv2D(SpectralNorm):
         self.filters, self.kernel_size, self.strides = filters, kernel_size, strides
 
     def build(self, input_shape):
+        """Makes the weights."""
         self.build_kernel((self.kernel_size, self.kernel_size, input_shape[-1], self.filters))
 
     def call(self, x):
@@ -96,6 +98,7 @@ class SpectralDense(SpectralNorm):
         self.units = units
 
     def build(self, input_shape):
+        """Makes the weights."""
         self.build_kernel((input_shape[-1], self.units))
 
     def call(self, x):

@@ -85,6 +85,10 @@ class GAN(keras.Model):
         """The generator's inputs for `n` images: a tuple of tensors whose first axis is n. `seed` is [2] int32."""
         raise NotImplementedError
 
+    def draw_in_training(self, n, seed):
+        """What the generator is fed in training: `draw`, unless a subclass changes it in the course of the run."""
+        return self.draw(n, seed)
+
     def discriminator_terms(self, real, fake, inputs):
         """Further losses of the discriminator: a dict of scalars. `real` and `fake` are its outputs on both halves."""
         return {}
@@ -152,7 +156,7 @@ class GAN(keras.Model):
         return tf.linalg.global_norm(gradients)
 
     def _draw_share(self, n, turn):
-        return self._share(self.draw, n, turn)
+        return self._share(self.draw_in_training, n, turn)
 
     def _share(self, draw, n, turn):
         """This replica's `n` rows of what is drawn for the global batch."""
@@ -163,8 +167,13 @@ class GAN(keras.Model):
         return tf.nest.map_structure(lambda t: tf.ensure_shape(mine(t), [n, *t.shape[1:]]), draw(replicas * n, seed))
 
     def _update_ema(self):
-        """average += (1 - decay) (weight - average), on each device from its own copy."""
-        rate = 1.0 - self.config.model.ema_decay
+        """average += (1 - decay) (weight - average), on each device from its own copy.
+
+        Over the first updates the decay is (1 + updates) / (10 + updates), as in `tf.train.ExponentialMovingAverage`: the
+        average forgets the initial weights instead of carrying them through a short run.
+        """
+        updates = tf.cast(self.g_optimizer.iterations.value, tf.float32)
+        rate = 1.0 - tf.minimum(self.config.model.ema_decay, (1.0 + updates) / (10.0 + updates))
         pairs = [(a.value, w.value) for a, w in zip(self.ema_generator.variables, self.generator.variables, strict=True)]
 
         def update(strategy):

@@ -10,7 +10,7 @@ import tensorflow as tf
 from holotf import losses
 from holotf.errors import UserError
 from holotf.layers.adain import AdaIN
-from holotf.layers.normalise import InstanceNorm
+from holotf.layers.normalise import InstanceNorm, leaky_relu
 from holotf.layers.projection import Projection
 from holotf.layers.rigid import rigid_transform
 from holotf.layers.spectral import SpectralConv2D
@@ -23,6 +23,11 @@ VIEW = ("azimuth_deg", "elevation_deg", "scale", "x", "y", "z")  # the columns o
 
 def _normal():
     return keras.initializers.RandomNormal(stddev=0.02)
+
+
+def _make_weights(network, *shapes):
+    """Traces the network, which makes its weights without computing (or compiling) anything."""
+    tf.function(network).get_concrete_function(*(tf.TensorSpec(shape) for shape in shapes))
 
 
 class Generator(keras.Model):
@@ -62,7 +67,7 @@ class Generator(keras.Model):
         self.up_2d = [conv(keras.layers.Conv2DTranspose, filters, 4, 2) for filters in widths]
         self.norm_2d = [adain() for _ in widths]
         self.to_rgb = conv(keras.layers.Conv2D, 3, 4, dtype="float32")
-        self(tf.zeros([1, z_dim]), tf.constant([[0.0, 0.0, 1.0, 0.0, 0.0, 0.0]]))  # makes the weights
+        _make_weights(self, [1, z_dim], [1, len(VIEW)])
 
     def call(self, z, views):
         """Images of the objects `z` from `views`.
@@ -80,7 +85,7 @@ class Generator(keras.Model):
             x = norm(up(x), z)
         x = rigid_transform(x, views)  # [B,16,16,16,gf]
         for conv in self.after_rotation:
-            x = tf.nn.leaky_relu(conv(x), self.slope)
+            x = leaky_relu(conv(x), self.slope)
         x = self.projection(x)  # [B,16,16,16gf]
         for up, norm in zip(self.up_2d, self.norm_2d, strict=True):
             x = norm(up(x), z)
@@ -111,11 +116,11 @@ class Discriminator(keras.Model):
         self.latent = keras.layers.Dense(z_dim, kernel_initializer=_normal(), dtype="float32")
         heads = levels if style else 0
         self.styles = [keras.layers.Dense(1, kernel_initializer=_normal(), dtype="float32") for _ in range(heads)]
-        self(tf.zeros([1, image_size, image_size, 3]))  # makes the weights
+        _make_weights(self, [1, image_size, image_size, 3])
 
     def call(self, images):
         """[B, H, W, 3] float32 in [-1, 1] -> dict of float32: logits [B], z_hat [B, Z], and style [B, levels] if there is."""
-        x = tf.nn.leaky_relu(self.first(images), 0.2)
+        x = leaky_relu(self.first(images), 0.2)
         style = []
         for level, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             x = conv(x)
@@ -125,7 +130,7 @@ class Discriminator(keras.Model):
                 style.append(self.styles[level](statistics))
             x = norm(x)
         x = tf.reshape(x, [-1, math.prod(x.shape[1:])])  # [B,H,W,C] -> [B,H*W*C]
-        z_hat = tf.tanh(self.latent(tf.nn.leaky_relu(self.code(x), 0.2)))
+        z_hat = tf.tanh(self.latent(leaky_relu(self.code(x), 0.2)))
         out = {"logits": self.real(x)[:, 0], "z_hat": z_hat}
         return out | {"style": tf.concat(style, axis=-1)} if style else out
 
@@ -168,6 +173,16 @@ class HoloGAN(GAN):
         ranges = self.config.views
         low, high = zip(*(ranges[name] for name in VIEW), strict=True)
         return z, tf.constant(low) + tf.random.stateless_uniform([n, 6], view_seed) * (tf.constant(high) - tf.constant(low))
+
+    def draw_in_training(self, n, seed):
+        """As `draw`, but the latents grow from 0 to their size over the first `model.z_warmup_kimg`.
+
+        While all latents are nearly one, only the view is left to make images differ, so the generator has to show every side of
+        one object by turning it; the identities then grow out of an object that turns.
+        """
+        z, views = self.draw(n, seed)
+        images = tf.cast(self.iteration.value * self.images_per_iteration, tf.float32)
+        return z * tf.minimum(1.0, (images + 1.0) / (1000.0 * self.config.model.z_warmup_kimg + 1.0)), views
 
     @property
     def turns_fully(self):
@@ -256,7 +271,7 @@ class Servable(tf.Module):
     def __init__(self, model):
         super().__init__(name="hologan")
         self._model = model
-        self.vars = [v.value for v in (*model.ema_generator.variables, *model.discriminator.variables)]  # facts: Keras hides them
+        self.vars = [v.value for v in (*model.ema_generator.variables, *model.discriminator.variables)]  # else untracked
         size, z_dim = model.config.model.image_size, model.config.model.z_dim
 
         def spec(shape, name, dtype=tf.float32):
