@@ -1,0 +1,87 @@
+"""What several test files need: small real data, small configs, commands run as a user runs them."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from configs import base
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def pytest_configure():
+    """Two logical CPUs, before TensorFlow starts: what needs two replicas has them."""
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+class Squares(tfds.core.GeneratorBasedBuilder):
+    """Squares of random colours and places on white: a tfds folder as data_prep writes them, made in a second."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    size, count = 32, 96
+
+    def _info(self):
+        shape = (self.size, self.size, 3)
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({"image": tfds.features.Image(shape=shape)}))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        for i in range(self.count):
+            rng = np.random.default_rng(i)
+            image = np.full((self.size, self.size, 3), 255, np.uint8)
+            y, x = rng.integers(4, self.size - 12, 2)
+            image[y : y + 9, x : x + 9] = rng.integers(0, 200, 3)
+            image[0, 0] = i  # which one it is
+            yield i, {"image": image}
+
+
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory):
+    """Folder of 96 images of 32 px; pixel (0, 0) holds the image's number. Not to be written to."""
+    builder = Squares(data_dir=tmp_path_factory.mktemp("squares"))
+    builder.download_and_prepare()
+    return str(builder.data_path)
+
+
+def small_config(data_dir="", **changes):
+    """A HoloGAN of a few thousand weights at 32 px; `changes` by dotted key."""
+    config = base.get_config()
+    config.data.dir = str(data_dir)
+    config.model.image_size, config.model.gf, config.model.df, config.model.z_dim = 32, 4, 4, 8
+    config.train.batch_size, config.train.kimg, config.train.log_kimg = 8, 0.064, 0.008
+    config.train.sample_kimg = config.train.checkpoint_kimg = 0.032
+    config.generate.seeds, config.generate.frames = (0, 1), 4
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+SMALL = [
+    f"--config.{key}={value}"
+    for key, value in {
+        "model.image_size": 32, "model.gf": 4, "model.df": 4, "model.z_dim": 8,
+        "train.batch_size": 8, "train.log_kimg": 0.008, "train.sample_kimg": 1.0, "train.checkpoint_kimg": 0.016,
+        "generate.seeds": "(0,1)", "generate.frames": 4, "device.precision": "float32",
+    }.items()
+]  # fmt: skip
+
+
+def command(*arguments, module=None):
+    """The argument list of `python main.py ...`, or of `python -m MODULE ...`."""
+    return [sys.executable, *(["-m", module] if module else ["main.py"]), *map(str, arguments)]
+
+
+def run(*arguments, module=None, timeout=240, **environment):
+    """Runs a command of the project in a process of its own; returns the completed process with its text."""
+    environment = {**os.environ, **environment}
+    return subprocess.run(
+        command(*arguments, module=module), cwd=ROOT, env=environment, text=True, capture_output=True, timeout=timeout, check=False
+    )

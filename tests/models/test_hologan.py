@@ -1,0 +1,232 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import small_config
+
+from holotf import models
+from holotf.errors import UserError
+from holotf.models.hologan import Discriminator, Generator
+
+
+def count(network):
+    return sum(int(np.prod(v.shape)) for v in network.trainable_variables)
+
+
+def test_the_released_networks_count_as_released():
+    """gf = df = 64, z of 128, 64 px. Counted by hand from the released code, layer by layer: docs/deviations.md."""
+    assert count(Generator(64, 128, 64, "official")) == 7_797_251
+    assert count(Discriminator(64, 128, 64, style=False)) == 5_381_761
+
+
+def hand_count(gf, z, first, second, after, mix, up, image=3):
+    """(k^n a b + b) of each convolution, 2 c (z + 1) of each AdaIN, the constant."""
+    total = 4**3 * 8 * gf + 2 * 8 * gf * (z + 1)
+    total += 27 * 8 * gf * first + first + 2 * first * (z + 1)
+    total += 27 * first * second + second + 2 * second * (z + 1)
+    channels = second
+    for filters in after:
+        total += 27 * channels * filters + filters
+        channels = filters
+    total += 16 * channels * mix + mix
+    channels = mix
+    for filters in up:
+        total += 16 * channels * filters + filters + 2 * filters * (z + 1)
+        channels = filters
+    return total + 16 * channels * image + image
+
+
+@pytest.mark.parametrize(
+    ("size", "variant", "shape"),
+    [
+        (32, "official", {"first": 16, "second": 8, "after": [], "mix": 128, "up": [32]}),
+        (64, "official", {"first": 16, "second": 8, "after": [], "mix": 128, "up": [32, 8]}),
+        (128, "official", {"first": 32, "second": 16, "after": [8, 8], "mix": 64, "up": [32, 8, 4]}),
+        (32, "paper", {"first": 16, "second": 8, "after": [8, 8], "mix": 128, "up": [32]}),
+        (64, "paper", {"first": 16, "second": 8, "after": [8, 8], "mix": 128, "up": [32, 8]}),
+        (128, "paper", {"first": 16, "second": 8, "after": [8, 8], "mix": 128, "up": [32, 8, 4]}),
+    ],
+)
+def test_every_size_and_variant_counts_as_its_table(size, variant, shape):
+    generator = Generator(size, 16, 8, variant)
+    assert count(generator) == hand_count(8, 16, **shape)
+    images = generator(tf.zeros([2, 16]), tf.constant([[30.0, 20, 1, 0, 0, 0]] * 2))
+    assert images.shape == (2, size, size, 3)
+    assert images.dtype == tf.float32
+    assert np.abs(images).max() <= 1.0
+
+
+@pytest.mark.parametrize(("size", "levels"), [(32, 3), (64, 3), (128, 4)])
+def test_discriminator_heads(size, levels):
+    out = Discriminator(size, 8, 4, style=True)(tf.random.uniform([2, size, size, 3], -1, 1))
+    assert {k: tuple(v.shape) for k, v in out.items()} == {"logits": (2,), "z_hat": (2, 8), "style": (2, levels)}
+    assert np.abs(out["z_hat"]).max() <= 1.0
+    assert "style" not in Discriminator(size, 8, 4, style=False)(tf.zeros([1, size, size, 3]))
+
+
+def test_style_heads_read_the_statistics_before_normalisation():
+    """Contrast is gone after instance norm; the style heads must still see it."""
+    network = Discriminator(32, 8, 4, style=True)
+    images = tf.random.uniform([2, 32, 32, 3], -1, 1, seed=0)
+    bright = network(images)["style"][:, 0]
+    dim = network(0.1 * images)["style"][:, 0]
+    assert np.abs(bright - dim).min() > 1e-4
+
+
+@pytest.fixture
+def precision():
+    yield keras.mixed_precision.set_dtype_policy
+    keras.mixed_precision.set_dtype_policy("float32")
+
+
+def test_mixed_precision_keeps_views_and_outputs_float32(precision):
+    precision("mixed_bfloat16")
+    generator = Generator(32, 8, 4, "official")
+    assert generator.projection.mix.compute_dtype == "bfloat16"
+    assert {v.dtype for v in generator.variables} == {"float32"}
+    z = tf.ones([1, 8])
+
+    def image(azimuth):
+        return generator(z, tf.constant([[azimuth, 20.0, 1, 0, 0, 0]]))
+
+    # In bfloat16 181.0 and 181.3 degrees are one number.
+    assert np.abs(image(181.0) - image(181.3)).max() > 0
+    assert image(0.0).dtype == tf.float32
+    out = Discriminator(32, 8, 4, style=True)(tf.zeros([1, 32, 32, 3]))
+    assert {v.dtype for v in out.values()} == {tf.float32}
+
+
+def batch(config, d_steps=1):
+    shape = (config.train.batch_size * d_steps, 32, 32, 3)
+    return tf.constant(np.random.default_rng(0).integers(0, 256, shape), tf.uint8)
+
+
+@pytest.mark.parametrize("gan", ["bce", "hinge", "lsgan", "wgan"])
+def test_a_step_moves_both_players_and_reports(gan):
+    config = small_config(**{"loss.gan": gan, "loss.lambda_style": 1.0, "train.d_steps": 2, "train.g_steps": 2})
+    model = models.build(config)
+    before = {n: [v.numpy() for v in getattr(model, n).trainable_variables] for n in ("generator", "discriminator")}
+    logs = {k: float(v) for k, v in tf.function(model.train_step)(batch(config, 2)).items()}
+    expected = {"loss/d", "loss/g", "loss/identity", "loss/d_style", "loss/g_style", "grad_norm/d", "grad_norm/g"}
+    expected |= {"accuracy/real", "accuracy/fake"} | ({"loss/gradient_penalty"} if gan == "wgan" else set())
+    assert set(logs) == expected
+    assert all(np.isfinite(v) for v in logs.values())
+    for name, values in before.items():
+        for old, new in zip(values, getattr(model, name).trainable_variables, strict=True):
+            # a convolution's bias before instance norm moves the logits by rounding only, everything else must move
+            if not (name == "discriminator" and new.name == "bias"):
+                assert np.any(old != new.numpy()), new.path
+    assert int(model.d_optimizer.iterations) == int(model.g_optimizer.iterations) == 2
+    assert int(model.iteration) == 1
+
+
+def test_style_loss_reaches_the_generator():
+    """The released code trained only the discriminator with it."""
+    config = small_config(**{"loss.lambda_style": 1.0})
+    model = models.build(config)
+    inputs = model.draw(4, [0, 0])
+    with tf.GradientTape() as tape:
+        loss = model.generator_terms(model.discriminator(model.generator(*inputs)), inputs)["loss/g_style"]
+    gradients = tape.gradient(loss, [v.value for v in model.generator.trainable_variables])
+    assert float(tf.linalg.global_norm(gradients)) > 0
+
+
+def test_learning_rates_fall_linearly_to_zero_in_the_optimizers():
+    model = models.build(small_config(**{"train.kimg": 0.08, "train.g_steps": 2, "optim.decay_from": 0.5}))  # ten iterations
+    rates = []
+    for updates in (0, 10, 15, 20):
+        model.g_optimizer.iterations.assign(updates)
+        rates.append(float(model.g_optimizer.learning_rate))
+    np.testing.assert_allclose(rates, [1e-4, 1e-4, 5e-5, 0.0], atol=1e-10)
+
+
+def test_views_are_drawn_uniformly_in_their_ranges_one_per_image():
+    config = small_config(**{"views.scale": (0.8, 1.5), "views.x": (-0.2, 0.2)})
+    z, views = (t.numpy() for t in models.build(config).draw(4000, [0, 0]))
+    assert z.shape == (4000, 8)
+    assert -1 <= z.min() < -0.99 < 0.99 < z.max() <= 1
+    for column, (low, high) in enumerate([(0, 360), (15, 35), (0.8, 1.5), (-0.2, 0.2)]):
+        values = views[:, column]
+        assert low <= values.min() < values.max() <= high
+        quarters = np.histogram(values, 4, (low, high))[0]
+        assert quarters.min() > 850, "not uniform"
+    assert not views[:, 4:].any()
+
+
+def test_latents_grow_in_training_only():
+    config = small_config(**{"model.z_warmup_kimg": 0.8})  # a hundred iterations
+    model = models.build(config)
+    spread = []
+    for iteration in (0, 50, 100, 1000):
+        model.iteration.assign(iteration)
+        spread.append(float(tf.reduce_max(tf.abs(model.draw_in_training(64, [0, 0])[0]))))
+    np.testing.assert_allclose(spread, [0.0, 0.5, 1.0, 1.0], atol=0.02)
+    assert float(tf.reduce_max(tf.abs(model.draw(64, [0, 0])[0]))) > 0.98
+
+
+def test_two_replicas_equal_one():
+    """The same global batch, in losses and in weights."""
+    results = []
+    for devices in (1, 2):
+        strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(devices)])
+        config = small_config(**{"loss.lambda_style": 1.0})
+        keras.utils.set_random_seed(0)
+        with strategy.scope():
+            model = models.build(config)
+        images = batch(config)
+        shares = strategy.experimental_distribute_values_from_function(
+            lambda context: tf.split(images, devices)[context.replica_id_in_sync_group]  # noqa: B023
+        )
+
+        @tf.function
+        def step(shares):
+            logs = strategy.run(model.train_step, args=(shares,))  # noqa: B023
+            return {k: strategy.reduce("MEAN", v, axis=None) for k, v in logs.items()}  # noqa: B023
+
+        logs = [{k: float(v) for k, v in step(shares).items() if not k.startswith("grad_norm")} for _ in range(2)]
+        results.append((logs, {v.path: v.numpy() for p in (model.generator, model.ema_generator, model.discriminator) for v in p.variables}))
+    (one_logs, one), (two_logs, two) = results
+    for a, b in zip(one_logs, two_logs, strict=True):
+        assert a == pytest.approx(b, rel=1e-4, abs=1e-5)
+    for a, b in zip(one.items(), two.items(), strict=True):
+        # Adam's first steps are lr * sign(gradient): where the gradient is rounding noise (a bias before a norm) they may differ
+        if not (a[0].split("/")[-1] == "bias" and "ada" not in a[0]):
+            np.testing.assert_allclose(a[1], b[1], atol=2e-5, err_msg=a[0])
+
+
+def test_train_step_works_under_keras_fit():
+    config = small_config()
+    model = models.build(config)
+    model.compile()
+    history = model.fit(tf.data.Dataset.from_tensors(batch(config)).repeat(2), verbose=0)
+    assert np.isfinite(history.history["loss/d"]).all()
+    assert int(model.iteration) == 2
+
+
+def test_the_average_follows_the_weights():
+    config = small_config(**{"model.ema_decay": 0.5})
+    model = models.build(config)
+    start = model.generator.constant.numpy()
+    tf.function(model.train_step)(batch(config))
+    new = model.generator.constant.numpy()
+    rate = 1 - 3 / 12  # two updates so far: (1 + 2) / (10 + 2)
+    first = model.ema_generator.constant.numpy()
+    assert np.any(new != start)
+    # after the first update the average moved by 1 - 2 / 11, after the second by 1 - 3 / 12 of what was left
+    assert np.abs(first - new).max() < np.abs(start - new).max() * (1 - rate) * 1.5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model.image_size": 48}, r"model.image_size=48: use 32, 64 or 128"),
+        ({"model.variant": "blurry"}, r"model.variant='blurry': use paper or official"),
+        ({"model.name": "cyclegan"}, r"model.name='cyclegan': use one of .*hologan"),
+        ({"loss.gan": "softmax"}, r"loss.gan='softmax': use bce, hinge, lsgan or wgan"),
+        ({"views.elevation_deg": (35.0, 15.0)}, r"views.elevation_deg=\(35, 15\): use \(low, high\)"),
+        ({"views.scale": (0.0, 1.0)}, r"views.scale=\(0, 1\): .* low > 0"),
+    ],
+)
+def test_impossible_configs_are_refused_by_name(change, message):
+    with pytest.raises(UserError, match=message):
+        models.build(small_config(**change))
