@@ -100,10 +100,8 @@ def batches(data, image_size, batch_size, seed, start=0, shard=(0, 1), replicas=
 
     def epoch(number):
         tf.random.set_seed(1)  # of this function's graph alone: the order is to follow from `order`, not from the global seed
-        order = tf.random.fold_in([seed, 1], number)  # [2] int32
-        shuffled = records.shuffle(
-            min(count, data.shuffle_buffer), seed=tf.cast(order[0], tf.int64), reshuffle_each_iteration=False
-        )
+        order = tf.random.stateless_uniform([], [seed, number], None, None, tf.int64)
+        shuffled = records.shuffle(min(count, data.shuffle_buffer), seed=order, reshuffle_each_iteration=False)
         return shuffled.skip(tf.where(number == position // count, tf.constant(position % count, tf.int64), 0))
 
     def decode(number, encoded):
