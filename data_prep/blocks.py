@@ -1,0 +1,316 @@
+"""Ray-cast furniture made of random boxes: no downloads, every view labelled.
+
+Example i depends on --seed and i alone: neither on --count nor on the number of workers. Each object stands in the unit
+sphere about the centre of its bounding box and is seen once, by a perspective camera whose field of view just holds that
+sphere at the smallest --distance: nothing is ever cut.
+"""
+
+import argparse
+import functools
+import os
+
+import numpy as np
+
+from data_prep import raycast
+from data_prep.images import encode
+from holotf.errors import UserError
+
+EXAMPLES_PER_TASK = 32
+PARTS = ("seat", "back", "legs")  # What the three colours of an example belong to: seat or board, back or sides, legs.
+
+# Furniture-like colours, none near the white of the background. RGB in [0, 1].
+_PALETTE = np.array(
+    [
+        [0.80, 0.24, 0.20],  # brick red
+        [0.90, 0.52, 0.18],  # orange
+        [0.88, 0.72, 0.22],  # mustard
+        [0.42, 0.60, 0.28],  # leaf
+        [0.16, 0.52, 0.48],  # teal
+        [0.22, 0.42, 0.72],  # blue
+        [0.44, 0.32, 0.62],  # violet
+        [0.78, 0.40, 0.54],  # rose
+        [0.60, 0.42, 0.26],  # oak
+        [0.38, 0.24, 0.16],  # walnut
+        [0.34, 0.36, 0.40],  # slate
+        [0.58, 0.68, 0.74],  # mist
+    ]
+)
+_WOODS_AND_METALS = _PALETTE[[8, 9, 10]]
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds this source's flags."""
+    parser.add_argument("--kinds", default="chair", help=f"comma-separated: {', '.join(KINDS)} (default chair)")
+    parser.add_argument("--count", type=int, default=10_000, help="images (default 10000)")
+    parser.add_argument("--seed", type=int, default=0, help="0 or more (default 0)")
+    parser.add_argument("--azimuth", default="0,360", metavar="LOW,HIGH", help="degrees, uniform (default 0,360)")
+    parser.add_argument("--elevation", default="15,35", metavar="LOW,HIGH", help="degrees, uniform (default 15,35)")
+    parser.add_argument(
+        "--distance",
+        default="3.5,3.5",
+        metavar="LOW,HIGH",
+        help="camera to object, in the object's bounding radii (default 3.5,3.5)",
+    )
+
+
+def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
+    """Returns the tfds builder for the parsed flags; UserError names a flag that makes no sense."""
+    import tensorflow_datasets as tfds
+
+    from data_prep.build import ImageBuilder
+
+    kinds = tuple(args.kinds.split(","))
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UserError(f"--kinds {kind!r} is unknown: use {', '.join(KINDS)}")
+    if args.count < 1:
+        raise UserError(f"--count {args.count}: use 1 or more")
+    if args.seed < 0:
+        raise UserError(f"--seed {args.seed}: use 0 or more")
+    views = {
+        "azimuth_deg": parse_range("--azimuth", args.azimuth, -360, 360),
+        "elevation_deg": parse_range("--elevation", args.elevation, -90, 90),
+        "distance": parse_range("--distance", args.distance, 1.2, 1000),
+    }
+    starts = range(0, args.count, EXAMPLES_PER_TASK)
+    number = tfds.features.Scalar(np.float32)
+    return ImageBuilder(
+        data_dir=data_dir,
+        name="blocks",
+        description=(
+            f"Ray-cast furniture ({', '.join(kinds)}) of random boxes by holotf's data_prep.blocks: seed {args.seed}, "
+            f"azimuth {args.azimuth} and elevation {args.elevation} degrees (the camera's), distance {args.distance} bounding "
+            "radii. CC0."
+        ),
+        features={
+            "image": tfds.features.Image(shape=(args.size, args.size, 3), encoding_format="png"),
+            "azimuth_deg": number,
+            "elevation_deg": number,
+            "kind": tfds.features.ClassLabel(names=list(KINDS)),
+            "colours": tfds.features.Tensor(shape=(len(PARTS), 3), dtype=np.uint8, doc=f"RGB of {', '.join(PARTS)}"),
+        },
+        function=functools.partial(examples, seed=args.seed, kinds=kinds, views=views, size=args.size),
+        tasks=[(start, min(start + EXAMPLES_PER_TASK, args.count)) for start in starts],
+        total=args.count,
+        workers=args.workers,
+        beam=args.beam is not None,
+    )
+
+
+def parse_range(flag: str, text: str, lowest: float, highest: float) -> tuple[float, float]:
+    """Reads `LOW,HIGH` with lowest <= LOW <= HIGH <= highest, or raises a UserError that names `flag`."""
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low, high = np.nan, np.nan
+    if not lowest <= low <= high <= highest:
+        raise UserError(f"{flag} {text!r}: use LOW,HIGH with {lowest:g} <= LOW <= HIGH <= {highest:g}")
+    return low, high
+
+
+def examples(
+    task: tuple[int, int], seed: int, kinds: tuple[str, ...], views: dict[str, tuple[float, float]], size: int
+) -> list[tuple[int, dict]]:
+    """Returns (index, example) for index in range(*task)."""
+    return [(index, example(index, seed, kinds, views, size)) for index in range(*task)]
+
+
+def example(index: int, seed: int, kinds: tuple[str, ...], views: dict[str, tuple[float, float]], size: int) -> dict:
+    """Makes one object and draws one view of it.
+
+    Args:
+      index: which example; with `seed`, the only source of randomness.
+      seed: of the data set.
+      kinds: names among KINDS, equally likely.
+      views: `azimuth_deg`, `elevation_deg` and `distance` (bounding radii) -> (low, high), uniform.
+      size: pixels a side.
+
+    Returns:
+      a dict of the features, the image as PNG bytes.
+    """
+    rng = np.random.default_rng([seed, index])
+    kind = kinds[rng.integers(len(kinds))]
+    boxes, colours = furniture(kind, rng)
+    azimuth_deg, elevation_deg, distance = (
+        rng.uniform(*views[name]) for name in ("azimuth_deg", "elevation_deg", "distance")
+    )
+    pixels = raycast.render(
+        boxes, azimuth_deg, elevation_deg, distance, size, half_width=field_of_view(views["distance"][0])
+    )
+    return {
+        "image": encode(pixels, "png"),
+        "azimuth_deg": np.float32(azimuth_deg),
+        "elevation_deg": np.float32(elevation_deg),
+        "kind": kind,
+        "colours": np.round(colours * 255).astype(np.uint8),
+    }
+
+
+def field_of_view(distance: float) -> float:
+    """Returns the tangent of half the field of view that just holds the unit sphere, seen from `distance`."""
+    return 1 / np.sqrt(distance**2 - 1)
+
+
+def furniture(kind: str, rng: np.random.Generator) -> tuple[raycast.Boxes, np.ndarray]:
+    """Returns a random piece of furniture, normalised to the unit sphere, and its colours [3,3] (PARTS x RGB in [0, 1])."""
+    colours = _colours(rng)
+    parts = KINDS[kind](rng)
+    boxes = raycast.Boxes(
+        centres=np.array([part[1] for part in parts], np.float32),
+        half_sizes=np.array([part[2] for part in parts], np.float32) / 2,
+        rotations=np.stack([_about_x(part[3]) for part in parts]),
+        colours=np.array([colours[PARTS.index(part[0])] for part in parts], np.float32),
+    )
+    return boxes.normalised(), colours
+
+
+def _colours(rng: np.random.Generator) -> np.ndarray:
+    """Three colours: seat and back differ, so that front and behind do; legs are wood or metal in half of the pieces."""
+    seat, back, legs = _PALETTE[rng.choice(len(_PALETTE), 3, replace=False)]
+    if rng.random() < 0.5:
+        legs = _WOODS_AND_METALS[rng.integers(len(_WOODS_AND_METALS))]
+    return np.clip(np.stack([seat, back, legs]) + rng.uniform(-0.06, 0.06, (3, 3)), 0.08, 0.92)
+
+
+def _about_x(lean_deg: float) -> np.ndarray:
+    """The rotation that leans the top of a box backwards (toward -z) by `lean_deg`."""
+    sin, cos = np.sin(np.radians(lean_deg)), np.cos(np.radians(lean_deg))
+    return np.array([[1, 0, 0], [0, cos, sin], [0, -sin, cos]], np.float32)
+
+
+# Each piece is a list of (part, centre xyz, size xyz, lean_deg), standing on y = 0, its front toward +z, in about metres.
+
+
+def _upright(part: str, x: float, z: float, foot: float, top: float, width: float, depth: float) -> tuple:
+    return part, (x, (foot + top) / 2, z), (width, top - foot, depth), 0.0
+
+
+def _legs(rng: np.random.Generator, width: float, depth: float, top: float, styles: str = "four rails sled column") -> list:
+    """What carries a board of width x depth at height `top`."""
+    style = rng.choice(styles.split())
+    thick = rng.uniform(0.045, 0.08)
+    inset = rng.uniform(0, 0.03) + thick / 2
+    x, z = width / 2 - inset, depth / 2 - inset
+    if style == "column":
+        foot = rng.uniform(0.04, 0.06)
+        spread = rng.uniform(0.75, 0.95)
+        return [
+            _upright("legs", 0, 0, 0, top, 1.4 * thick, 1.4 * thick),
+            ("legs", (0, foot / 2, 0), (spread * width, foot, 1.3 * thick), 0.0),
+            ("legs", (0, foot / 2, 0), (1.3 * thick, foot, spread * depth), 0.0),
+        ]
+    legs = [_upright("legs", sx * x, sz * z, 0, top, thick, thick) for sx in (-1, 1) for sz in (-1, 1)]
+    if style == "rails":
+        height = rng.uniform(0.25, 0.5) * top
+        legs += [("legs", (sx * x, height, 0), (0.7 * thick, 0.7 * thick, 2 * z), 0.0) for sx in (-1, 1)]
+        legs += [("legs", (0, height, -z), (2 * x, 0.7 * thick, 0.7 * thick), 0.0)]
+    elif style == "sled":
+        legs += [("legs", (sx * x, thick / 2, 0), (thick, thick, 2 * z + thick), 0.0) for sx in (-1, 1)]
+    return legs
+
+
+def _back(rng: np.random.Generator, width: float, z: float, foot: float, height: float, lean_deg: float) -> list:
+    """A backrest whose lower edge's middle is at (0, foot, z), leaning back: panel, upright slats, rungs or hung panel."""
+    style = rng.choice(["panel", "panel", "slats", "rungs", "hung"])
+    thick = rng.uniform(0.045, 0.08)
+    sin, cos = np.sin(np.radians(lean_deg)), np.cos(np.radians(lean_deg))
+
+    def piece(part: str, x: float, up: float, size_x: float, size_up: float, scale: float = 1.0) -> tuple:
+        return part, (x, foot + up * cos, z - up * sin), (size_x, size_up, scale * thick), lean_deg
+
+    if style == "panel":
+        return [piece("back", 0, height / 2, width, height)]
+    post = rng.uniform(0.05, 0.075)
+    posts = [piece("legs", side * (width - post) / 2, height / 2, post, height) for side in (-1, 1)]
+    if style == "hung":
+        part_height = rng.uniform(0.5, 0.65) * height
+        return [*posts, piece("back", 0, height - part_height / 2, width - 2 * post, part_height, 0.8)]
+    if style == "rungs":
+        count = rng.integers(2, 5)
+        rung = height / (count + rng.uniform(0.6, 1.2) * count)
+        tops = height - rung / 2 - np.arange(count) * (height - rung / 2) / count
+        return posts + [piece("back", 0, up, width - 2 * post, rung, 0.7) for up in tops]
+    rail = rng.uniform(0.18, 0.28) * height
+    count = rng.integers(2, 5)
+    slat = (width - 2 * post) / (2 * count + 1)
+    at = (np.arange(count) - (count - 1) / 2) * 2 * slat
+    return [*posts, piece("back", 0, height - rail / 2, width, rail, 1.05)] + [
+        piece("back", x, (height - rail) / 2, slat, height - rail, 0.6) for x in at
+    ]
+
+
+def _chair(rng: np.random.Generator) -> list:
+    width, depth = rng.uniform(0.42, 0.60), rng.uniform(0.42, 0.56)
+    seat_top, seat_thick = rng.uniform(0.40, 0.54), rng.uniform(0.05, 0.11)
+    back_height = rng.uniform(0.42, 0.68)
+    parts = _legs(rng, width, depth, seat_top - seat_thick)
+    parts.append(("seat", (0, seat_top - seat_thick / 2, 0), (width, seat_thick, depth), 0.0))
+    back_width = width * rng.uniform(0.85, 1.0)
+    return parts + _back(rng, back_width, -depth / 2 + 0.035, seat_top - seat_thick / 2, back_height, rng.uniform(0, 12))
+
+
+def _armchair(rng: np.random.Generator) -> list:
+    width, depth = rng.uniform(0.60, 0.85), rng.uniform(0.55, 0.75)
+    arm = rng.uniform(0.07, 0.15)
+    if rng.random() < 0.5:  # Upholstered: arms and back are solid down to the low base.
+        base, seat_top = rng.uniform(0.05, 0.14), rng.uniform(0.36, 0.46)
+        arm_top, back_top = seat_top + rng.uniform(0.14, 0.24), seat_top + rng.uniform(0.38, 0.58)
+        back_thick = rng.uniform(0.10, 0.18)
+        parts = [
+            _upright("legs", sx * (width / 2 - 0.06), sz * (depth / 2 - 0.06), 0, base, 0.07, 0.07)
+            for sx in (-1, 1)
+            for sz in (-1, 1)
+        ]
+        parts.append(_upright("seat", 0, back_thick / 2, base, seat_top, width - 2 * arm, depth - back_thick))
+        parts += [_upright("back", side * (width - arm) / 2, 0, base, arm_top, arm, depth) for side in (-1, 1)]
+        return [*parts, _upright("back", 0, (back_thick - depth) / 2, base, back_top, width - 2 * arm, back_thick)]
+    seat_top, seat_thick = rng.uniform(0.40, 0.48), rng.uniform(0.06, 0.12)
+    arm_top = seat_top + rng.uniform(0.18, 0.26)
+    parts = _legs(rng, width, depth, seat_top - seat_thick, "four rails sled")
+    parts.append(("seat", (0, seat_top - seat_thick / 2, 0), (width, seat_thick, depth), 0.0))
+    for side in (-1, 1):
+        x = side * (width / 2 - 0.03)
+        parts.append(("legs", (x, arm_top, 0), (0.06, 0.05, depth), 0.0))
+        parts.append(_upright("legs", x, depth / 2 - 0.05, seat_top, arm_top, 0.05, 0.05))
+    return parts + _back(
+        rng, width - 0.12, -depth / 2 + 0.035, seat_top - seat_thick / 2, rng.uniform(0.45, 0.65), rng.uniform(0, 14)
+    )
+
+
+def _stool(rng: np.random.Generator) -> list:
+    side, depth = rng.uniform(0.34, 0.46), rng.uniform(0.30, 0.46)
+    top, thick = rng.uniform(0.45, 0.80), rng.uniform(0.05, 0.12)
+    return [*_legs(rng, side, depth, top - thick), ("seat", (0, top - thick / 2, 0), (side, thick, depth), 0.0)]
+
+
+def _table(rng: np.random.Generator) -> list:
+    width, depth = rng.uniform(0.9, 1.5), rng.uniform(0.6, 0.9)
+    top, thick = rng.uniform(0.45, 0.78), rng.uniform(0.04, 0.09)
+    parts = [*_legs(rng, width, depth, top - thick), ("seat", (0, top - thick / 2, 0), (width, thick, depth), 0.0)]
+    if rng.random() < 0.5:  # A drawer, at the front only.
+        parts.append(("back", (0, top - thick - 0.08, depth / 4), (0.5 * width, 0.16, depth / 2 - 0.02), 0.0))
+    return parts
+
+
+def _bench(rng: np.random.Generator) -> list:
+    width, depth = rng.uniform(0.9, 1.5), rng.uniform(0.36, 0.5)
+    top, thick = rng.uniform(0.40, 0.50), rng.uniform(0.05, 0.10)
+    parts = [
+        *_legs(rng, width, depth, top - thick, "four rails sled"),
+        ("seat", (0, top - thick / 2, 0), (width, thick, depth), 0.0),
+    ]
+    if rng.random() < 0.6:
+        parts += _back(rng, width, -depth / 2 + 0.035, top - thick / 2, rng.uniform(0.34, 0.5), rng.uniform(0, 12))
+    return parts
+
+
+def _shelf(rng: np.random.Generator) -> list:
+    width, depth, height = rng.uniform(0.6, 1.0), rng.uniform(0.26, 0.42), rng.uniform(0.9, 1.5)
+    thick = rng.uniform(0.04, 0.06)
+    parts = [_upright("legs", side * (width - thick) / 2, 0, 0, height, thick, depth) for side in (-1, 1)]
+    boards = np.linspace(0.06, height - thick / 2, rng.integers(3, 6))
+    parts += [("seat", (0, y, 0), (width - 2 * thick, thick, depth), 0.0) for y in boards]
+    return [*parts, _upright("back", 0, -depth / 2 + 0.012, 0, height, width - thick, 0.02)]  # Closed behind, open in front.
+
+
+KINDS = {"chair": _chair, "armchair": _armchair, "stool": _stool, "table": _table, "bench": _bench, "shelf": _shelf}

@@ -1,0 +1,251 @@
+"""Writes a tfds folder whole or not at all, from any `tfds.core.GeneratorBasedBuilder`; and the builder the sources share.
+
+Imports tfds: worker processes must not import this module, and sources import it inside their `builder()` only.
+"""
+
+import contextlib
+import fcntl
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+from tqdm import tqdm
+
+from data_prep.work import Skipped, ordered_map
+from holotf.errors import UserError
+
+_FINISHED = ("dataset_info.json", "features.json")
+SKIPPED_FILE = "skipped.txt"
+
+
+class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """One split, `train`, made from independent tasks: on all cores of this machine, or by an Apache Beam runner.
+
+    Args:
+      data_dir: the temporary folder `build` hands to a source's `builder(args, data_dir)`.
+      name: the source's name; the dataset carries it.
+      description: one paragraph on what the examples are, where they come from and under what licence.
+      features: name -> tfds feature; `image` is `tfds.features.Image(shape=(size, size, 3), ...)`, with, where known,
+        `label` (ClassLabel), `azimuth_deg`, `elevation_deg` (float32).
+      function: picklable; task -> list of (key, example). Keys are unique strings or integers, an example is a dict of the
+        features (an image as uint8 [H,W,3], or as PNG/JPEG bytes already encoded, which spares this process the work) or a
+        `Skipped(reason)`. It runs in spawned processes: the module that defines it must not import TensorFlow at top level.
+      tasks: picklable tasks; the result does not depend on how the work is cut into tasks.
+      total: how many examples (with skipped ones) there will be; for the progress bar and `max_bad`.
+      workers: spawned processes; 0 calls `function` in this process.
+      beam: True returns a Beam transform instead of a Python iterator; examples have the same bytes.
+      max_bad: the largest share of skipped inputs that is still acceptable, 0 to 1.
+      citation, homepage: as in `tfds.core.DatasetInfo`.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(
+        self,
+        *,
+        data_dir: str | os.PathLike,
+        name: str,
+        description: str,
+        features: dict[str, Any],
+        function: Callable[[Any], list[tuple[str | int, Any]]],
+        tasks: Sequence[Any],
+        total: int,
+        workers: int,
+        beam: bool = False,
+        max_bad: float = 0.0,
+        citation: str | None = None,
+        homepage: str | None = None,
+    ):
+        self.name = name
+        self._about = {"description": description, "citation": citation, "homepage": homepage}
+        self._features = features
+        self._function = function
+        self._tasks = tasks
+        self._total = total
+        self._workers = workers
+        self._beam = beam
+        self._max_bad = max_bad
+        self._skipped_path = Path(data_dir) / SKIPPED_FILE
+        super().__init__(data_dir=os.fspath(data_dir))
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        features = tfds.features.FeaturesDict(self._features)
+        return tfds.core.DatasetInfo(builder=self, features=features, supervised_keys=None, **self._about)
+
+    def _split_generators(self, dl_manager):
+        del dl_manager  # Nothing is downloaded.
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        return self._beam_examples() if self._beam else self._local_examples()
+
+    def _local_examples(self) -> Iterator[tuple[str | int, dict[str, Any]]]:
+        results = ordered_map(self._function, self._tasks, self._workers)
+        # Closed by name, so that workers end with a failed or interrupted build and not when garbage is collected.
+        with (
+            contextlib.closing(results),
+            open(self._skipped_path, "w", encoding="utf-8") as skipped,
+            tqdm(total=self._total, desc=self.name, unit=" examples", file=sys.stderr, mininterval=0.5) as bar,
+        ):
+            for result in results:
+                for key, example in result:
+                    if isinstance(example, Skipped):
+                        skipped.write(_skipped_line((key, example)) + "\n")
+                    else:
+                        yield key, example
+                bar.update(len(result))
+
+    def _beam_examples(self):
+        import apache_beam as beam
+
+        # Bound to locals: a lambda that held `self` would pickle the builder.
+        function, tasks, skipped_path = self._function, self._tasks, os.fspath(self._skipped_path)
+
+        @beam.ptransform_fn
+        def examples(pipeline):
+            made = pipeline | beam.Create(tasks) | beam.Reshuffle() | beam.FlatMap(function)
+            lines = made | "Skipped" >> beam.Filter(_is_skipped) | beam.Map(_skipped_line)
+            lines | beam.io.WriteToText(skipped_path, num_shards=1, shard_name_template="")
+            return made | "Kept" >> beam.Filter(_is_kept)
+
+        return examples()
+
+    def finish(self, folder: Path) -> None:
+        """Puts skipped.txt into the finished `folder`, or stops where too much was skipped."""
+        lines = sorted(self._skipped_path.read_text(encoding="utf-8").splitlines()) if self._skipped_path.exists() else []
+        if not lines:
+            return
+        if len(lines) > self._max_bad * self._total:
+            listed = "\n  ".join(lines[:50]) + (f"\n  ... and {len(lines) - 50} more" if len(lines) > 50 else "")
+            raise UserError(
+                f"{len(lines)} of {self._total} inputs could not be used, more than --max-bad {self._max_bad:.2%} allows: "
+                f"mend or remove them, or raise --max-bad\n  {listed}"
+            )
+        (folder / SKIPPED_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        print(f"{len(lines)} of {self._total} inputs skipped: see {SKIPPED_FILE}", file=sys.stderr)
+
+
+def _is_skipped(pair: tuple[Any, Any]) -> bool:
+    return isinstance(pair[1], Skipped)
+
+
+def _is_kept(pair: tuple[Any, Any]) -> bool:
+    return not isinstance(pair[1], Skipped)
+
+
+def _skipped_line(pair: tuple[Any, Skipped]) -> str:
+    return f"{pair[0]}\t{' '.join(pair[1].reason.split())}"
+
+
+def build(
+    make_builder: Callable[[Path], tfds.core.GeneratorBasedBuilder],
+    out: Path,
+    overwrite: bool = False,
+    beam_options: str | None = None,
+) -> None:
+    """Builds into a hidden sibling of `out`, then renames it to `out`: what is called `out` is always whole.
+
+    Args:
+      make_builder: temporary folder -> builder. A builder may define `finish(folder)`, called once with the complete folder
+        before it is renamed: it may add files (CREDITS, skipped.txt), or raise, and then nothing is left.
+      out: becomes the tfds folder itself, for `tfds.builder_from_directory(out)`.
+      overwrite: replaces a finished `out`, once the new one is complete.
+      beam_options: Apache Beam pipeline options in one string, as on Beam's own command lines; None builds without Beam.
+
+    Raises:
+      UserError: `out` is something other than a finished dataset; or the builder's own.
+    """
+    out = Path(out).absolute()
+    if _is_dataset(out) and not overwrite:
+        print(f"{out} is finished already; --overwrite builds it anew")
+        return
+    download_config = tfds.download.DownloadConfig(beam_options=_beam_options(beam_options))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    start_s = time.monotonic()
+    with _temporary_sibling(out) as temporary:
+        # Asked again here: _temporary_sibling may just have brought back what an interrupted --overwrite had set aside.
+        if out.exists() and not _is_dataset(out):
+            raise UserError(f"--out {out} exists and is not a dataset: name a new folder, or remove it")
+        if _is_dataset(out) and not overwrite:
+            print(f"{out} is finished already; --overwrite builds it anew")
+            return
+        builder = make_builder(temporary)
+        tfds.disable_progress_bar()
+        builder.download_and_prepare(download_config=download_config)
+        folder = Path(builder.data_dir)
+        if hasattr(builder, "finish"):
+            builder.finish(folder)
+        examples = builder.info.splits["train"].num_examples
+        _replace(folder, out, aside=temporary.with_name(temporary.name + _ASIDE))
+    seconds = time.monotonic() - start_s
+    print(
+        f"{out}: {examples:,} examples in {seconds:.1f} s\n"
+        f"train on it: python main.py --config configs/hologan_chairs.py --config.data.dir={shlex.quote(os.fspath(out))}"
+    )
+
+
+_ASIDE = "-old"
+
+
+def _is_dataset(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in _FINISHED)
+
+
+def _replace(folder: Path, out: Path, aside: Path) -> None:
+    if out.exists():
+        out.rename(aside)  # Killed between these two lines, `out` is missing, and the next run puts it back.
+    folder.rename(out)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _temporary_sibling(out: Path) -> Iterator[Path]:
+    """A locked hidden folder beside `out`; what dead runs have left there is removed first, and this one at the end.
+
+    The lock is the kernel's and dies with its process, so neither a kill -9 nor a reused process id misleads the next run.
+    """
+    prefix = f".{out.name}.tmp-"
+    with contextlib.ExitStack() as stack:
+        with _lock(out.parent):  # Held for a moment: no other run may see this folder before it is locked.
+            for stale in sorted(out.parent.glob(prefix + "*")):
+                _remove_if_dead(stale, out)
+            temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=out.parent))
+            stack.enter_context(_lock(temporary))
+        stack.callback(shutil.rmtree, temporary, ignore_errors=True)
+        yield temporary
+
+
+def _remove_if_dead(stale: Path, out: Path) -> None:
+    is_aside = stale.name.endswith(_ASIDE)
+    if is_aside and not out.exists() and _is_dataset(stale):
+        stale.rename(out)
+        return
+    with contextlib.suppress(BlockingIOError), _lock(stale, blocking=False):
+        shutil.rmtree(stale, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _lock(folder: Path, blocking: bool = True) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if blocking else fcntl.LOCK_NB))
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _beam_options(text: str | None):
+    if text is None:
+        return None
+    try:
+        from apache_beam.options.pipeline_options import PipelineOptions
+    except ImportError as error:
+        raise UserError(f"--beam needs Apache Beam ({error}): pip install 'holotf[beam]'") from error
+    return PipelineOptions(shlex.split(text))
