@@ -131,12 +131,8 @@ def example(index: int, seed: int, kinds: tuple[str, ...], views: dict[str, tupl
     rng = np.random.default_rng([seed, index])
     kind = kinds[rng.integers(len(kinds))]
     boxes, colours = furniture(kind, rng)
-    azimuth_deg, elevation_deg, distance = (
-        rng.uniform(*views[name]) for name in ("azimuth_deg", "elevation_deg", "distance")
-    )
-    pixels = raycast.render(
-        boxes, azimuth_deg, elevation_deg, distance, size, half_width=field_of_view(views["distance"][0])
-    )
+    azimuth_deg, elevation_deg, distance = (rng.uniform(*views[name]) for name in ("azimuth_deg", "elevation_deg", "distance"))
+    pixels = raycast.render(boxes, azimuth_deg, elevation_deg, distance, size, half_width=field_of_view(views["distance"][0]))
     return {
         "image": encode(pixels, "png"),
         "azimuth_deg": np.float32(azimuth_deg),

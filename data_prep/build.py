@@ -42,6 +42,7 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       workers: spawned processes; 0 calls `function` in this process.
       beam: True returns a Beam transform instead of a Python iterator; examples have the same bytes.
       max_bad: the largest share of skipped inputs that is still acceptable, 0 to 1.
+      files: name -> text of files to lie beside the shards, such as CREDITS.
       citation, homepage: as in `tfds.core.DatasetInfo`.
     """
 
@@ -60,6 +61,7 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         workers: int,
         beam: bool = False,
         max_bad: float = 0.0,
+        files: dict[str, str] | None = None,
         citation: str | None = None,
         homepage: str | None = None,
     ):
@@ -72,6 +74,7 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self._workers = workers
         self._beam = beam
         self._max_bad = max_bad
+        self._files = files or {}
         self._skipped_path = Path(data_dir) / SKIPPED_FILE
         super().__init__(data_dir=os.fspath(data_dir))
 
@@ -118,7 +121,9 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return examples()
 
     def finish(self, folder: Path) -> None:
-        """Puts skipped.txt into the finished `folder`, or stops where too much was skipped."""
+        """Puts skipped.txt and the source's own files into the finished `folder`, or stops where too much was skipped."""
+        for name, text in self._files.items():
+            (folder / name).write_text(text, encoding="utf-8")
         lines = sorted(self._skipped_path.read_text(encoding="utf-8").splitlines()) if self._skipped_path.exists() else []
         if not lines:
             return

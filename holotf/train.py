@@ -57,7 +57,7 @@ def train(config, workdir):
     images = iter(strategy.distribute_datasets_from_function(lambda _: stream))
     real = next(iter(data.batches(config.data, config.model.image_size, batch_size, config.seed)))
 
-    @tf.function
+    @tf.function(autograph=False)
     def iterate(batch):
         logs = strategy.run(model.train_step, args=(batch,))
         return {k: strategy.reduce("MEAN", v, axis=None) for k, v in logs.items()}

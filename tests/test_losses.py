@@ -38,7 +38,10 @@ def test_gradient_penalty_of_a_linear_critic_is_its_slopes_distance_from_one():
 def test_gradient_penalty_is_taken_between_real_and_fake():
     seen = []
     losses.gradient_penalty(
-        lambda x: seen.append(x.numpy()) or tf.reduce_sum(x, [1, 2, 3]), tf.ones([1, 1, 1, 3]), -tf.ones([1, 1, 1, 3]), tf.fill([1, 1, 1, 1], 0.75)
+        lambda x: seen.append(x.numpy()) or tf.reduce_sum(x, [1, 2, 3]),
+        tf.ones([1, 1, 1, 3]),
+        -tf.ones([1, 1, 1, 3]),
+        tf.fill([1, 1, 1, 1], 0.75),
     )
     np.testing.assert_allclose(seen[0], 0.5)
 

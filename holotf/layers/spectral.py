@@ -49,8 +49,7 @@ class SpectralNorm(keras.layers.Layer):
         self.bias = self.add_weight(name="bias", shape=shape[-1:], initializer="zeros")
         self.u = self.add_weight(name="u", shape=(1, shape[-1]), initializer=normal, **state)
         self.v = self.add_weight(name="v", shape=(1, rest), initializer="zeros", **state)
-        with tf.init_scope():  # now, also where a trace of the network makes its weights
-            self.update_u()
+        self.update_u()
 
     def update_u(self, iterations=1):
         """Advances the power iteration."""

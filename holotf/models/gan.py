@@ -76,7 +76,7 @@ class GAN(keras.Model):
         """Real images that one iteration shows the discriminator, over all replicas."""
         return self.config.train.batch_size * self.d_steps
 
-    @tf.function
+    @tf.function(autograph=False)
     def sample(self, *inputs):
         """Images of the averaged generator: its inputs -> uint8 [B, H, W, 3]."""
         return tf.cast(tf.round((self.ema_generator(*inputs) + 1.0) * 127.5), tf.uint8)

@@ -27,7 +27,7 @@ def _normal():
 
 def _make_weights(network, *shapes):
     """Traces the network, which makes its weights without computing (or compiling) anything."""
-    tf.function(network).get_concrete_function(*(tf.TensorSpec(shape) for shape in shapes))
+    tf.function(network, autograph=False).get_concrete_function(*(tf.TensorSpec(shape) for shape in shapes))
 
 
 class Generator(keras.Model):
@@ -117,6 +117,7 @@ class Discriminator(keras.Model):
         heads = levels if style else 0
         self.styles = [keras.layers.Dense(1, kernel_initializer=_normal(), dtype="float32") for _ in range(heads)]
         _make_weights(self, [1, image_size, image_size, 3])
+        self.update_spectral_norms()  # the trace only noted the first iteration
 
     def call(self, images):
         """[B, H, W, 3] float32 in [-1, 1] -> dict of float32: logits [B], z_hat [B, Z], and style [B, levels] if there is."""
@@ -274,19 +275,21 @@ class Servable(tf.Module):
         self.vars = [v.value for v in (*model.ema_generator.variables, *model.discriminator.variables)]  # else untracked
         size, z_dim = model.config.model.image_size, model.config.model.z_dim
 
-        def spec(shape, name, dtype=tf.float32):
-            return tf.TensorSpec(shape, dtype, name)
+        def endpoint(function, **inputs):
+            specs = [tf.TensorSpec(shape, dtype, name) for name, (shape, dtype) in inputs.items()]
+            return tf.function(function, input_signature=specs, autograph=False)
 
-        self.generate = tf.function(
+        column = ([None], tf.float32)
+        self.generate = endpoint(
             self._generate,
-            input_signature=[
-                spec([None, z_dim], "z"),
-                *(spec([None], name) for name in ("azimuth_deg", "elevation_deg", "scale")),
-                spec([None, 3], "translation"),
-            ],
+            z=([None, z_dim], tf.float32),
+            azimuth_deg=column,
+            elevation_deg=column,
+            scale=column,
+            translation=([None, 3], tf.float32),
         )
-        self.sample = tf.function(self._sample, input_signature=[spec([], "seed", tf.int64), spec([], "n", tf.int32)])
-        self.encode = tf.function(self._encode, input_signature=[spec([None, size, size, 3], "images", tf.uint8)])
+        self.sample = endpoint(self._sample, seed=([], tf.int64), n=([], tf.int32))
+        self.encode = endpoint(self._encode, images=([None, size, size, 3], tf.uint8))
 
     def _generate(self, z, azimuth_deg, elevation_deg, scale, translation):
         angles_scale = tf.stack([azimuth_deg, elevation_deg, scale], axis=1)

@@ -70,7 +70,7 @@ def test_style_heads_read_the_statistics_before_normalisation():
     images = tf.random.uniform([2, 32, 32, 3], -1, 1, seed=0)
     bright = network(images)["style"][:, 0]
     dim = network(0.1 * images)["style"][:, 0]
-    assert np.abs(bright - dim).min() > 1e-4
+    np.testing.assert_allclose(10 * dim, bright, rtol=0.1)  # fresh layers have no bias: statistics scale with contrast
 
 
 @pytest.fixture
@@ -184,7 +184,9 @@ def test_two_replicas_equal_one():
             return {k: strategy.reduce("MEAN", v, axis=None) for k, v in logs.items()}  # noqa: B023
 
         logs = [{k: float(v) for k, v in step(shares).items() if not k.startswith("grad_norm")} for _ in range(2)]
-        results.append((logs, {v.path: v.numpy() for p in (model.generator, model.ema_generator, model.discriminator) for v in p.variables}))
+        results.append(
+            (logs, {v.path: v.numpy() for p in (model.generator, model.ema_generator, model.discriminator) for v in p.variables})
+        )
     (one_logs, one), (two_logs, two) = results
     for a, b in zip(one_logs, two_logs, strict=True):
         assert a == pytest.approx(b, rel=1e-4, abs=1e-5)

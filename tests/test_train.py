@@ -1,0 +1,154 @@
+"""The loop as a user runs it: in processes of its own, killed, interrupted, resumed, diverging."""
+
+import glob
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import ROOT, SMALL, command, run, small_config
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from holotf import train as loop
+
+KIMG = "--config.train.kimg=0.064"  # eight iterations of eight images
+
+
+def trains(squares, workdir, *more):
+    return ("--config", "configs/base.py", *SMALL, KIMG, f"--config.data.dir={squares}", f"--workdir={workdir}", *more)
+
+
+def state(workdir):
+    """{name: array} of the latest checkpoint."""
+    reader = tf.train.load_checkpoint(f"{workdir}/checkpoints")
+    names = [n for n in reader.get_variable_to_shape_map() if n.endswith("VARIABLE_VALUE") and "save_counter" not in n]
+    return {n: reader.get_tensor(n) for n in names}
+
+
+def stop(arguments, workdir, number):
+    """Starts a training, and sends the signal once its first checkpoint (iteration 2) is there."""
+    process = subprocess.Popen(command(*arguments), cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    deadline = time.monotonic() + 200
+    while not glob.glob(f"{workdir}/checkpoints/checkpoint") and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    return process.communicate(timeout=100)[0], process.returncode
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(squares, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("uninterrupted")
+    done = run(*trains(squares, workdir))
+    assert done.returncode == 0, done.stderr
+    return workdir, done.stdout
+
+
+LONG = "--config.train.kimg=8"  # a thousand iterations: time to be caught in the middle
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(squares, uninterrupted, tmp_path, number):
+    # decay_from=1: the rates of a run do not depend on how long it was meant to be
+    text, code = stop(trains(squares, tmp_path, LONG, "--config.optim.decay_from=1.0"), tmp_path, number)
+    reached = int(state(tmp_path)["progress/iteration/.ATTRIBUTES/VARIABLE_VALUE"])
+    assert 2 <= reached < 1000, text
+    if number == signal.SIGKILL:
+        assert code == -signal.SIGKILL
+    else:
+        assert code == 128 + number
+        assert f"{number.name}: checkpoint written at iteration {reached} of 1000" in text
+    total = f"--config.train.kimg={(reached + 4) * 0.008}"
+    resumed = run(*trains(squares, tmp_path, total, "--config.optim.decay_from=1.0"))
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"resumed from {tmp_path}/checkpoints/ckpt-{reached}" in resumed.stdout
+    straight = tmp_path / "straight"
+    assert run(*trains(squares, straight, total, "--config.optim.decay_from=1.0")).returncode == 0
+    a, b = state(tmp_path), state(straight)
+    assert a.keys() == b.keys()
+    assert {n for n in a if not np.array_equal(a[n], b[n])} == set()
+    assert any(n.startswith("g_optimizer") for n in a)
+
+
+def test_a_finished_run_leaves_what_it_says(uninterrupted):
+    workdir, text = uninterrupted
+    for path in ("pictures/sweep_azimuth.gif", "pictures/sweep_azimuth.mp4", "pictures/samples.png", "saved_model/saved_model.pb"):
+        assert (workdir / path).stat().st_size > 0
+    assert f"{workdir}/pictures/sweep_azimuth.gif" in text
+    assert "--config.train.kimg=0.128" in text
+    assert not list(workdir.rglob("*tmp*"))
+
+
+def test_tensorboard_has_it_all(uninterrupted):
+    events = EventAccumulator(str(uninterrupted[0] / "events"), size_guidance={"tensors": 0}).Reload()
+    tags = set(events.Tags()["tensors"])
+    losses = {"loss/d", "loss/g", "loss/identity", "accuracy/real", "accuracy/fake", "grad_norm/d", "grad_norm/g"}
+    assert losses | {"lr/d", "lr/g", "speed/images_per_s", "speed/s_per_kimg"} <= tags
+    assert {"samples", "sweep/azimuth_deg", "sweep/elevation_deg", "config"} <= tags
+    steps = [e.step for e in events.Tensors("loss/d")]
+    assert steps == [8 * i for i in range(1, 9)]
+    rates = [float(tf.make_ndarray(e.tensor_proto)) for e in events.Tensors("lr/g")]
+    assert rates[0] == pytest.approx(1e-4)
+    assert rates[-1] == pytest.approx(0.0, abs=1e-9)
+    width, height, png = tf.make_ndarray(events.Tensors("sweep/azimuth_deg")[-1].tensor_proto)[:3]
+    assert (int(width), int(height)) == (12 * 32, 8 * 32)
+    assert tf.io.decode_png(png).shape == (8 * 32, 12 * 32, 3)
+    text = tf.make_ndarray(events.Tensors("config")[0].tensor_proto).item().decode()
+    assert "| model.gf | `4` |" in text
+    assert (
+        "_hparams_/session_start_info" in events.Tags()["tensors"]
+        or "hparams" in events.summary_metadata["_hparams_/session_start_info"].plugin_data.plugin_name
+    )
+
+
+def test_running_a_finished_run_again_changes_nothing(squares, uninterrupted):
+    workdir, _ = uninterrupted
+    before = state(workdir)
+    again = run(*trains(squares, workdir))
+    assert again.returncode == 0, again.stderr
+    assert all(np.array_equal(v, before[n]) for n, v in state(workdir).items())
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(squares, uninterrupted):
+    done = run(*trains(squares, uninterrupted[0], "--config.model.gf=8"))
+    assert done.returncode == 2
+    assert "is of another architecture: generator/" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(squares, tmp_path):
+    done = run(*trains(squares, tmp_path, "--config.optim.g_lr=1e38", "--config.optim.d_lr=1e38", "--config.train.log_kimg=0.008"))
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: iteration ")
+    assert "loss/d=" in last
+    assert "Traceback" not in done.stderr
+    for path in glob.glob(f"{tmp_path}/checkpoints/*.index"):
+        reader = tf.train.load_checkpoint(path.removesuffix(".index"))
+        assert all(
+            np.all(np.isfinite(reader.get_tensor(n))) for n in reader.get_variable_to_shape_map() if n.startswith("generator")
+        )
+
+
+def test_divergence_names_the_first_bad_iteration():
+    class Saved:
+        latest = "ckpt-4"
+
+    good, bad = {"loss/d": tf.constant(1.0), "lr": tf.constant(1.0)}, {"loss/d": tf.constant(float("nan")), "lr": tf.constant(1.0)}
+    assert loop._settle([(1, good), (2, good)], Saved) == {"loss/d": 1.0, "lr": 1.0}
+    with pytest.raises(loop.Diverged, match=r"iteration 6 gave loss/d=nan: .*ckpt-4"):
+        loop._settle([(5, good), (6, bad), (7, bad)], Saved)
+
+
+def test_mirrored_strategy_trains_through_the_same_loop(squares, tmp_path):
+    """Two logical CPUs stand for two GPUs (conftest)."""
+    config = small_config(squares, **{"device.strategy": "mirrored", "train.kimg": 0.016})
+    assert loop.train(config, str(tmp_path)) == 0
+    assert int(state(tmp_path)["progress/iteration/.ATTRIBUTES/VARIABLE_VALUE"]) == 2
+
+
+def test_a_batch_that_replicas_cannot_share_is_refused(squares, tmp_path):
+    config = small_config(squares, **{"device.strategy": "mirrored", "train.batch_size": 7})
+    with pytest.raises(loop.UserError, match=r"train.batch_size=7 cannot be shared by 2 replicas: use a multiple of 2"):
+        loop.train(config, str(tmp_path))
