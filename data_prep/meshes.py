@@ -1,15 +1,15 @@
-"""Real 3D models drawn from every side: a folder of meshes, or the furniture libraries of Sweet Home 3D.
+"""Rendered 3D models, each from many sides: a folder of OBJ, GLB or PLY files, or Sweet Home 3D's furniture.
 
-`--source DIR` takes OBJ, GLB, glTF, PLY and STL files; `--library DIR` takes .sh3f files (Debian: sweethome3d-furniture), from
-which --preset, --category and --name-regex choose. Each image shows one mesh, normalised to the unit sphere about the centre
-of its bounding box, by a perspective camera that never cuts it. Example i depends on --seed, i and the list of meshes alone.
+Example i depends on --seed, i and the list of meshes alone: neither on --count nor on the number of workers; it shows mesh i modulo
+their number. Each mesh stands in the unit sphere about the centre of its bounding box; the field of view just holds that sphere at
+the smallest --distance, so nothing is ever cut. A file CREDITS in the data set names every mesh, its creator and licence.
 """
 
 import argparse
 import functools
-import math
 import os
 import re
+import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,244 +17,381 @@ from pathlib import Path
 import numpy as np
 
 from data_prep import render
-from data_prep.blocks import parse_range
-from data_prep.images import encode
+from data_prep.blocks import field_of_view, parse_range
+from data_prep.render import MeshSpec
+from data_prep.work import ordered_map
 from holotf.errors import UserError
 
-LIBRARY = "/usr/share/sweethome3d/furniture"
-APT_LIBRARY = "apt install sweethome3d-furniture"
-SUFFIXES = (".obj", ".glb", ".gltf", ".ply", ".stl")
-EXAMPLES_PER_TASK = 32
-LICENCES = {  # of Debian's sweethome3d-furniture, from its copyright file
-    "BlendSwap-CC-0": "CC0-1.0",
-    "BlendSwap-CC-BY": "CC-BY-3.0",
-    "KatorLegaz": "CC-BY-3.0-US",
-    "Reallusion": "CC-BY-3.0-US",
-    "Scopia": "CC-BY-3.0",
-}
+LIBRARY = Path("/usr/share/sweethome3d/furniture")  # where Debian's sweethome3d-furniture puts its .sh3f files
+CATALOGUE = "PluginFurnitureCatalog.properties"
+SUFFIXES = (".obj", ".glb", ".ply")
+EXAMPLES_PER_TASK = 256  # of one mesh, which is loaded once for them
+UPRIGHT = {"y": ((1, 0, 0), (0, 1, 0), (0, 0, 1)), "z": ((1, 0, 0), (0, 0, 1), (0, -1, 0))}  # --up -> rotation rows
+CREDITS_FILE = "CREDITS"
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A choice from the libraries whose meshes were looked at one by one, from four sides.
+    """A class of objects from the Debian library, looked at one by one from azimuth 0, 45, 90 and 180.
 
     Attributes:
-      pattern: of the catalogue's "name | category", case-insensitive.
-      without: mesh -> why it is left out.
+      candidates: regular expression over "name | category"; each match is in `meshes` or in `left_out`.
+      meshes: those that are used; all of them face +z as the catalogue stands them, so no yaw is corrected.
+      left_out: name -> why.
+      stretch: low and high of the random factors along x, y and z.
     """
 
-    pattern: str
-    without: dict
+    candidates: str
+    meshes: tuple[str, ...]
+    left_out: dict[str, str]
+    stretch: str
 
 
 PRESETS = {
     "chairs": Preset(
-        r"chair",
-        {
-            "blendswap-cc-0/relaxChair": "a lounger; stands tipped in some versions of the catalogue",
+        candidates=r"chair|stool|class seat",
+        meshes=(
+            "blendswap-cc-0/antiqueChair",
+            "blendswap-cc-0/armchair",
+            "blendswap-cc-0/armchair2",
+            "blendswap-cc-0/chair",
+            "blendswap-cc-0/chair2",
+            "blendswap-cc-0/chairWithCushion",
+            "blendswap-cc-0/designChair",
+            "blendswap-cc-0/modernArmchair",
+            "blendswap-cc-0/oakChair",
+            "blendswap-cc-0/osakaChair",
+            "blendswap-cc-0/plasticChair",
+            "blendswap-cc-0/sillaBlanca",
+            "blendswap-cc-0/thonet",
+            "blendswap-cc-0/winchesterArmchair",
+            "blendswap-cc-by/armChair2",
+            "blendswap-cc-by/armchair1",
+            "blendswap-cc-by/cafe_set_mota_chair",
+            "blendswap-cc-by/cafe_set_tonon_chair",
+            "blendswap-cc-by/chair3",
+            "blendswap-cc-by/chair4",
+            "blendswap-cc-by/chairWithCushion",
+            "blendswap-cc-by/childChair",
+            "blendswap-cc-by/classSeat",
+            "blendswap-cc-by/ella_chair_f",
+            "blendswap-cc-by/foldingChair",
+            "blendswap-cc-by/fotel",
+            "blendswap-cc-by/kitchenChair",
+            "blendswap-cc-by/leaf_chair",
+            "blendswap-cc-by/plaidChair",
+            "katorlegaz/cafe-chair",
+            "katorlegaz/dining-chair",
+            "katorlegaz/mid-century-chair",
+            "katorlegaz/office-chair",
+            "scopia/armchair",
+            "scopia/armchair1",
+            "scopia/armchair2",
+            "scopia/armchair3",
+            "scopia/bar_chair",
+            "scopia/chair",
+            "scopia/chair3",
+            "scopia/chair4",
+            "scopia/children_chair",
+            "scopia/kids_desk_chair",
+            "scopia/modern_armchair",
+            "scopia/office_chair",
+            "scopia/plastic_chair",
+            "scopia/rattanArmchair",
+            "scopia/silla_teca",
+            "scopia/tubular_chair",
+            "scopia/white_kitchen_chair",
+        ),
+        left_out={
             "blendswap-cc-0/deckChair": "a lounger",
-            "blendswap-cc-0/foldingChair": "a stool: no back, no front",
+            "blendswap-cc-0/foldingChair": "a folding stool: no back, front and behind look alike",
+            "blendswap-cc-0/relaxChair": "a chaise longue, tipped back",
+            "blendswap-cc-0/silla2": "a stool on one post",
+            "blendswap-cc-0/stool": "a bar stool",
+            "blendswap-cc-0/stool2": "a stool: no back, the same from four sides",
             "blendswap-cc-by/chair_deck": "a sun lounger",
-            "blendswap-cc-by/wheelchair": "a wheelchair",
-            "katorlegaz/chair-ottoman": "two things: an armchair and its ottoman",
-            "scopia/ext_chair": "the corner of a sofa",
+            "blendswap-cc-by/green_stool": "a stool: no back, the same from every side",
+            "blendswap-cc-by/wheelchair": "a wheelchair: its wheels hide the seat from the side",
+            "katorlegaz/bar-stool": "a bar stool",
+            "katorlegaz/chair-ottoman": "two objects: an armchair and its footstool",
+            "scopia/baby_high_chair": "a high chair: its tray hides the seat",
             "scopia/beach_chair": "a sun lounger",
-            "scopia/baby_high_chair": "a high chair with a tray",
+            "scopia/ext_chair": "a module of a sofa",
+            "scopia/kitchen_stool": "a bar stool",
             "scopia/ryokanChair": "no legs",
         },
+        stretch="0.85,1.18",
     ),
     "cars": Preset(
-        r"^(ford focus|concept sedan|vw new beetle|seat leon|peugeot|renault|suv|chevrolet|van|smart car)\b.*vehicles",
-        {
+        candidates=r"\| vehicles|car model",
+        meshes=(
+            "blendswap-cc-by/carrito-de-madera",
+            "blendswap-cc-by/fordFocus",
+            "katorlegaz/VW-new-beetle",
+            "katorlegaz/concept-sedan-01v1",
+            "katorlegaz/concept-sedan-01v2",
+            "scopia/chevrolet",
+            "scopia/peugeot-308",
+            "scopia/renault-scenic",
+            "scopia/seat_leon",
+            "scopia/smart-car",
+            "scopia/suv",
+            "scopia/van",
+        ),
+        left_out={
+            "blendswap-cc-0/forkLift": "a fork lift, and it faces -x",
+            "blendswap-cc-0/peterbilt": "a lorry of 116,501 faces",
+            "blendswap-cc-by/bike": "a bicycle",
+            "blendswap-cc-by/dafTruck": "a lorry",
             "katorlegaz/concept-sedan-02": "124,188 faces",
             "katorlegaz/concept-sedan-02-sport": "120,284 faces",
+            "katorlegaz/scooter": "a scooter",
+            "scopia/bicycle": "a bicycle",
+            "scopia/bus": "a bus",
+            "scopia/cityBus": "a bus",
+            "scopia/scooter": "a scooter",
+            "scopia/scooter2": "a scooter",
+            "scopia/skateboard": "a skateboard",
+            "scopia/stroller": "a pushchair",
+            "scopia/tricycle": "a child's tricycle",
+            "scopia/truck": "a lorry",
+            "scopia/yamaha-yzr-r6": "a motorcycle",
         },
+        stretch="0.9,1.12",
     ),
 }
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds this source's flags."""
+    parser.add_argument("--preset", choices=sorted(PRESETS), help="a class of Sweet Home 3D's models, looked at one by one")
+    parser.add_argument("--source", type=Path, metavar="DIR", help="a folder (and those inside it) of OBJ, GLB or PLY files")
     parser.add_argument(
-        "--source", type=Path, metavar="DIR", help=f"a folder of meshes ({', '.join(SUFFIXES)}), searched to its depth"
+        "--library", type=Path, default=LIBRARY, metavar="PATH", help=f"a .sh3f file or a folder of them (default {LIBRARY})"
     )
+    parser.add_argument("--category", metavar="REGEX", help="of the library's categories, e.g. 'office|living room'")
+    parser.add_argument("--name-regex", metavar="REGEX", help="of the library's names, e.g. 'sofa'; or of --source's paths")
+    parser.add_argument("--up", choices=sorted(UPRIGHT), default="y", help="which axis of --source's files is up (default y)")
     parser.add_argument(
-        "--library", type=Path, default=Path(LIBRARY), metavar="DIR", help=f"a folder of .sh3f files (default {LIBRARY})"
-    )
-    parser.add_argument("--preset", help=f"a choice from the library that was looked through: {', '.join(PRESETS)}")
-    parser.add_argument("--category", default="", metavar="REGEX", help="of the library's categories")
-    parser.add_argument(
-        "--name-regex", default="", metavar="REGEX", help="of the meshes' names, in the library or below the folder"
+        "--yaw",
+        type=float,
+        default=0.0,
+        metavar="DEGREES",
+        help="turn every mesh about the vertical so that its front is +z; 90 takes +z to +x (default 0)",
     )
     parser.add_argument("--count", type=int, default=10_000, help="images (default 10000)")
     parser.add_argument("--seed", type=int, default=0, help="0 or more (default 0)")
     parser.add_argument("--azimuth", default="0,360", metavar="LOW,HIGH", help="degrees, uniform (default 0,360)")
     parser.add_argument("--elevation", default="15,35", metavar="LOW,HIGH", help="degrees, uniform (default 15,35)")
     parser.add_argument(
-        "--distance", default="3.5,3.5", metavar="LOW,HIGH", help="camera to object, in bounding radii (default 3.5,3.5)"
+        "--distance",
+        default="3.5,3.5",
+        metavar="LOW,HIGH",
+        help="camera to object, in the object's bounding radii (default 3.5,3.5)",
     )
-    parser.add_argument("--stretch", type=float, metavar="FACTOR", help="each axis by up to this factor (default 1, presets 1.15)")
-    parser.add_argument("--recolour", action=argparse.BooleanOptionalAction, help="random colours (default: with presets)")
+    parser.add_argument(
+        "--recolour",
+        action=argparse.BooleanOptionalAction,
+        help="change each material's colour at random (default: with --preset only)",
+    )
+    parser.add_argument(
+        "--stretch", metavar="LOW,HIGH", help="random factors along x, y and z (default: the preset's; without one 1,1)"
+    )
 
 
 def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
-    """Returns the tfds builder for the parsed flags; UserError names a flag that makes no sense, or what to install."""
+    """Returns the tfds builder for the parsed flags; UserError names a flag that makes no sense, or what is to be installed."""
     import tensorflow_datasets as tfds
 
     from data_prep.build import ImageBuilder
 
-    if args.beam is not None or args.workers < 1:
-        flag = "--beam" if args.beam is not None else f"--workers {args.workers}"
-        raise UserError(
-            f"{flag}: meshes are drawn in processes of this machine without TensorFlow; use --workers 1 or more, no --beam"
-        )
-    for flag, value, lowest in (("--count", args.count, 1), ("--seed", args.seed, 0)):
-        if value < lowest:
-            raise UserError(f"{flag} {value}: use {lowest} or more")
-    stretch = args.stretch if args.stretch is not None else (1.15 if args.preset else 1.0)
-    if not 1 <= stretch <= 4:
-        raise UserError(f"--stretch {stretch:g}: use 1 (none) to 4")
+    if args.count < 1:
+        raise UserError(f"--count {args.count}: use 1 or more")
+    if args.seed < 0:
+        raise UserError(f"--seed {args.seed}: use 0 or more")
+    preset = PRESETS.get(args.preset)
+    recolour = preset is not None if args.recolour is None else args.recolour
     ranges = {
         "azimuth_deg": parse_range("--azimuth", args.azimuth, -360, 360),
         "elevation_deg": parse_range("--elevation", args.elevation, -90, 90),
         "distance": parse_range("--distance", args.distance, 1.2, 1000),
+        "stretch": parse_range("--stretch", args.stretch or (preset.stretch if preset else "1,1"), 0.1, 10),
     }
-    specs = choose(args)
-    recolour = args.recolour if args.recolour is not None else args.preset is not None
-    numbers = [range(mesh, args.count, len(specs)) for mesh in range(len(specs))]
-    tasks = [
-        (spec, tuple(mine[start : start + EXAMPLES_PER_TASK]))
-        for spec, mine in zip(specs, numbers, strict=True)
-        for start in range(0, len(mine), EXAMPLES_PER_TASK)
-    ]
-    number = tfds.features.Scalar(np.float32)
-    credits = "\n".join(f"{s.name}\t{s.creator or 'creator unknown'}\t{s.license or 'licence unknown'}" for s in specs)
-    return ImageBuilder(
+    workers = max(args.workers, 1)  # never in this process: it has imported TensorFlow
+    specs = find(args)
+    # Asked before the build begins, so that what is not installed is said in one line.
+    next(ordered_map(render.probe, [args.size], 1))
+    left_out = {}
+    if preset is None:  # a preset's meshes are known to load
+        faults = list(ordered_map(render.fault, specs, workers))
+        left_out = {spec.name: fault for spec, fault in zip(specs, faults, strict=True) if fault}
+        specs = [spec for spec in specs if spec.name not in left_out]
+        for fault in left_out.values():
+            print(f"left out: {fault}", file=sys.stderr)
+        if not specs:
+            raise UserError(f"none of the {len(left_out)} meshes can be used; the last one: {fault}")
+    credit_text = credits_of(specs, left_out)
+
+    class MeshBuilder(ImageBuilder, skip_registration=True):
+        """The shared builder, and CREDITS."""
+
+        def finish(self, folder: Path) -> None:
+            super().finish(folder)
+            (folder / CREDITS_FILE).write_text(credit_text, encoding="utf-8")
+
+    text, number = tfds.features.Text(), tfds.features.Scalar(np.float32)
+    function = functools.partial(render.examples, seed=args.seed, ranges=ranges, recolour=recolour, size_px=args.size,
+                                 half_width=float(field_of_view(ranges["distance"][0])))  # fmt: skip
+    return MeshBuilder(
         data_dir=data_dir,
         name="meshes",
         description=(
-            f"{len(specs)} meshes ({args.preset or args.source or args.library}) drawn by holotf's data_prep.meshes: seed {args.seed}, "
-            f"azimuth {args.azimuth} and elevation {args.elevation} degrees (the camera's), distance {args.distance} bounding radii, "
-            f"stretch {stretch:g}, {'recoloured' if recolour else 'own colours'}. Creators and licences: CREDITS."
+            f"Renders of {len(specs)} meshes by holotf's data_prep.meshes ({args.preset or args.source or args.library}): seed "
+            f"{args.seed}, azimuth {args.azimuth} and elevation {args.elevation} degrees (the camera's), distance {args.distance} "
+            f"bounding radii, {'random' if recolour else 'original'} colours, stretch {ranges['stretch']}. Each mesh's creator and "
+            f"licence are in {CREDITS_FILE} and in the examples."
         ),
         features={
             "image": tfds.features.Image(shape=(args.size, args.size, 3), encoding_format="png"),
             "azimuth_deg": number,
             "elevation_deg": number,
-            "mesh": tfds.features.Text(),
-            "creator": tfds.features.Text(),
-            "license": tfds.features.Text(),
+            "mesh": text,
+            "creator": text,
+            "license": text,
         },
-        function=functools.partial(examples, seed=args.seed, ranges=ranges, size=args.size, stretch=stretch, recolour=recolour),
-        tasks=tasks,
+        function=function if args.beam is None else functools.partial(_in_own_process, function),
+        tasks=list(tasks_of(specs, args.count)),
         total=args.count,
-        workers=args.workers,
-        files={"CREDITS": f"mesh\tcreator\tlicence\n{credits}\n"},
+        workers=workers,
+        beam=args.beam is not None,
     )
 
 
-def choose(args: argparse.Namespace) -> list[render.MeshSpec]:
-    """Returns the meshes the flags name, sorted by name; UserError where there are none."""
-    if args.source and args.preset:
-        raise UserError(f"--preset {args.preset} chooses from the library: leave out --source, or use --name-regex")
-    if args.preset and args.preset not in PRESETS:
-        raise UserError(f"--preset {args.preset!r} is unknown: use {', '.join(PRESETS)}")
-    patterns = {}
-    for flag, text in (("--category", args.category), ("--name-regex", args.name_regex)):
-        try:
-            patterns[flag] = re.compile(text, re.IGNORECASE)
-        except re.error as error:
-            raise UserError(f"{flag} {text!r} is not a regular expression: {error}") from error
-    if args.source:
-        found = [("", spec) for spec in _in_folder(args.source)]
-    else:
-        found = library(args.library)
+def _in_own_process(function, task):
+    """Beam's workers have imported TensorFlow; the drawing has a process of its own beside each."""
+    return next(ordered_map(function, [task], 1))
+
+
+def tasks_of(specs: list[MeshSpec], count: int):
+    """Yields (mesh, indices of the examples that show it): example i shows mesh i modulo their number."""
+    for first, spec in enumerate(specs):
+        indices = range(first, count, len(specs))
+        for start in range(0, len(indices), EXAMPLES_PER_TASK):
+            yield spec, indices[start : start + EXAMPLES_PER_TASK]
+
+
+def find(args: argparse.Namespace) -> list[MeshSpec]:
+    """The meshes that the flags name, sorted by name."""
+    if args.source is not None:
+        if args.preset or args.category:
+            raise UserError(f"--source {args.source}: --preset and --category belong to --library: leave one or the other out")
+        return in_folder(args.source, _pattern("--name-regex", args.name_regex), args.up, args.yaw)
+    if args.up != "y":
+        raise UserError(f"--up {args.up}: it belongs to --source; the library's models stand upright")
     if args.preset:
-        preset = PRESETS[args.preset]
-        found = [(c, s) for c, s in found if re.search(preset.pattern, c, re.IGNORECASE) and s.name not in preset.without]
-    specs = [
-        spec
-        for catalogue, spec in found
-        if patterns["--category"].search(catalogue.rpartition(" | ")[2])
-        and (
-            patterns["--name-regex"].search(spec.name)
-            or patterns["--name-regex"].search(catalogue.rpartition(" | ")[0] or spec.name)
-        )
-    ]
+        if args.category or args.name_regex:
+            raise UserError(f"--preset {args.preset}: it names its meshes itself: leave out --category and --name-regex")
+        by_name = {spec.name: spec for _, spec in in_library(args.library, args.yaw)}
+        missing = [name for name in PRESETS[args.preset].meshes if name not in by_name]
+        if missing:
+            raise UserError(
+                f"--library {args.library}: {len(missing)} meshes of --preset {args.preset} are not there (first {missing[0]}): "
+                "apt install sweethome3d-furniture, and leave --library out"
+            )
+        return [by_name[name] for name in PRESETS[args.preset].meshes]
+    if not (args.category or args.name_regex):
+        raise UserError("meshes: nothing is named: use --preset, --source DIR, --category REGEX or --name-regex REGEX")
+    category, name = _pattern("--category", args.category), _pattern("--name-regex", args.name_regex)
+    library = in_library(args.library, args.yaw)
+    specs = [spec for entry, spec in library if category.search(entry.get("category", "")) and name.search(entry.get("name", ""))]
     if not specs:
+        categories = ", ".join(sorted({entry.get("category", "") for entry, _ in library}))
         raise UserError(
-            f"no mesh of {args.source or args.library} is left of {len(found)}: widen --category, --name-regex or --preset"
+            f"--category {args.category!r} --name-regex {args.name_regex!r}: no mesh of {args.library} "
+            f"matches both; its categories: {categories}"
         )
     return sorted(specs, key=lambda spec: spec.name)
 
 
-def _in_folder(folder: Path) -> list[render.MeshSpec]:
+def _pattern(flag: str, text: str | None) -> re.Pattern:
+    try:
+        return re.compile(text or "", re.IGNORECASE)
+    except re.error as error:
+        raise UserError(f"{flag} {text!r}: not a regular expression ({error})") from error
+
+
+def in_folder(folder: Path, name: re.Pattern, up: str = "y", yaw_deg: float = 0.0) -> list[MeshSpec]:
+    """The mesh files in a folder and those inside it, named by their path from there."""
     if not folder.is_dir():
-        raise UserError(f"--source {folder} is not a folder: name one with {', '.join(SUFFIXES)} files")
-    paths = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES]
-    return [render.MeshSpec(str(p.relative_to(folder).with_suffix("")), str(p)) for p in paths]
+        raise UserError(f"--source {folder}: no such folder")
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    named = [(path.relative_to(folder).as_posix(), path) for path in files]
+    specs = [MeshSpec(name=key, path=str(path), rotation=UPRIGHT[up], yaw_deg=yaw_deg) for key, path in named if name.search(key)]
+    if not specs:
+        raise UserError(
+            f"--source {folder}: of {len(files)} {', '.join(SUFFIXES)} files none matches --name-regex {name.pattern!r}"
+        )
+    return specs
 
 
-def library(folder: Path) -> list[tuple[str, render.MeshSpec]]:
-    """Reads the catalogues of a folder's .sh3f files: ("name | category", mesh) of each."""
-    files = sorted(folder.glob("*.sh3f")) if folder.is_dir() else []
-    if not files:
-        raise UserError(f"--library {folder} holds no .sh3f files: {APT_LIBRARY}, or name a folder of meshes with --source")
+def in_library(path: Path, yaw_deg: float = 0.0) -> list[tuple[dict[str, str], MeshSpec]]:
+    """Every model of a Sweet Home 3D library with its catalogue entry.
+
+    A mesh's name is its path in the ZIP, without the last part where that repeats the folder: "scopia/chair3".
+    """
+    archives = sorted(path.glob("*.sh3f")) if path.is_dir() else [path] if path.is_file() else []
+    if not archives:
+        raise UserError(f"--library {path}: no .sh3f file there: apt install sweethome3d-furniture, or name another")
     found = []
-    for path in files:
-        with zipfile.ZipFile(path) as archive:
-            text = archive.read("PluginFurnitureCatalog.properties").decode("latin-1")  # as Java's .properties are
-        entries: dict[str, dict[str, str]] = {}
-        for key, number, value in re.findall(r"^(\w+)#(\d+)\s*=\s*(.*?)\s*$", text, re.MULTILINE):
-            entries.setdefault(number, {})[key] = value
-        for entry in entries.values():
+    for archive in archives:
+        try:
+            with zipfile.ZipFile(archive) as opened:
+                head, entries = parse_catalogue(opened.read(CATALOGUE))
+        except (zipfile.BadZipFile, KeyError, OSError) as error:
+            raise UserError(f"--library {archive}: not a Sweet Home 3D library ({error})") from error
+        for entry in entries:
             member = entry["model"].strip("/")
-            stem, _, last = member.rsplit(".", 1)[0].rpartition("/")
-            rotation = np.array(entry.get("modelRotation", "1 0 0 0 1 0 0 0 1").split(), float).reshape(3, 3)
-            spec = render.MeshSpec(
-                name=stem if stem.rpartition("/")[2] == last else f"{stem}/{last}",
-                path=str(path),
+            folder, _, stem = member.rpartition(".")[0].rpartition("/")
+            numbers = [float(word) for word in entry.get("modelRotation", "1 0 0 0 1 0 0 0 1").split()]
+            spec = MeshSpec(
+                name=folder if folder.rpartition("/")[2] == stem else f"{folder}/{stem}",
+                path=str(archive),
                 member=member,
                 creator=entry.get("creator", ""),
-                license=LICENCES.get(path.stem, ""),
-                rotation=tuple(map(tuple, rotation.tolist())),
-                size=tuple(float(entry[k]) for k in ("width", "height", "depth")),
+                license=" ".join(entry.get("license", head.get("license", "")).split()),
+                rotation=tuple(tuple(numbers[row : row + 3]) for row in (0, 3, 6)),
+                size=tuple(float(entry[key]) for key in ("width", "height", "depth")),
+                yaw_deg=yaw_deg,
             )
-            found.append((f"{entry['name']} | {entry['category']}", spec))
+            found.append((entry, spec))
     return found
 
 
-def examples(task, seed: int, ranges: dict, size: int, stretch: float, recolour: bool) -> list[tuple[int, dict]]:
-    """Draws one mesh's examples; runs in a process without TensorFlow.
+def parse_catalogue(data: bytes) -> tuple[dict[str, str], list[dict[str, str]]]:
+    r"""Reads a Java properties file of `key#number=value` lines: the keys without a number, and one dict for each number.
 
-    Args:
-      task: (mesh, indices of its examples).
-      seed: of the data set; with an index, the only source of randomness.
-      ranges: azimuth_deg, elevation_deg, distance (bounding radii) -> (low, high), uniform.
-      size: pixels a side.
-      stretch: largest factor an axis is stretched or shrunk by; 1 is none.
-      recolour: whether materials get random colours.
-
-    Returns:
-      [(index, example)].
+    Only models are kept (entries with a `model`); Latin-1 with \uXXXX escapes, as Java writes it.
     """
-    spec, indices = task
-    mesh, canvas = _loaded(spec), render.renderer(size)
-    canvas.upload(mesh)
-    half_fov_rad = math.asin(1 / ranges["distance"][0])  # just holds the unit sphere from the nearest distance
-    made = []
-    for index in indices:
-        rng = np.random.default_rng([seed, index])
-        azimuth_deg, elevation_deg, distance = (rng.uniform(*ranges[k]) for k in ("azimuth_deg", "elevation_deg", "distance"))
-        factors = np.exp(rng.uniform(-1, 1, 3) * math.log(stretch))
-        rows = render.recolour_rows(rng, mesh.materials) if recolour else None
-        pixels = canvas.draw(render.View(azimuth_deg, elevation_deg, distance), half_fov_rad, factors, rows)
-        example = {"azimuth_deg": np.float32(azimuth_deg), "elevation_deg": np.float32(elevation_deg)}
-        example |= {"mesh": spec.name, "creator": spec.creator, "license": spec.license, "image": encode(pixels, "png")}
-        made.append((index, example))
-    return made
+    head, entries = {}, {}
+    for line in data.decode("latin-1").splitlines():
+        match = re.match(r"\s*(\w+)(?:#(\d+))?\s*=\s*(.*)", line)
+        if match:
+            key, number, value = match.groups()
+            value = re.sub(r"\\u([0-9a-fA-F]{4})", lambda code: chr(int(code[1], 16)), value).strip()
+            (head if number is None else entries.setdefault(int(number), {}))[key] = value
+    return head, [entries[number] for number in sorted(entries) if "model" in entries[number]]
 
 
-@functools.lru_cache(maxsize=2)
-def _loaded(spec: render.MeshSpec) -> render.Mesh:
-    return render.load(spec)
+def credits_of(specs: list[MeshSpec], left_out: dict[str, str]) -> str:
+    """The text of CREDITS: one line for each mesh with its creator and licence, then what was left out and why."""
+    lines = [
+        "The images of this data set show these 3D models, scaled, stretched and recoloured by holotf (data_prep/meshes.py).",
+        "Licences that ask for attribution (CC-BY) ask it of the images too: keep this file with them.",
+        "",
+        "mesh | creator | licence | file",
+    ]
+    for spec in specs:
+        file = Path(spec.path).name
+        lines.append(f"{spec.name} | {spec.creator or 'not stated'} | {spec.license or 'not stated'} | {file}")
+    lines += ["", *(f"left out: {fault}" for fault in left_out.values())] if left_out else []
+    return "\n".join(lines) + "\n"

@@ -10,13 +10,16 @@ front (+z), 90 stands on its +x side; positive elevation looks down.
 import functools
 import io
 import math
+import os
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from data_prep.images import encode
 from data_prep.raycast import AMBIENT, SUN, camera_axes
 from holotf.errors import UserError
 
@@ -26,10 +29,11 @@ TEXTURE_PX = 256  # every texture is resized to this: layers of one array textur
 CREASE_COS = math.cos(math.radians(35))  # a corner whose smooth normal leans further than this is drawn flat
 GREY_RGBA = (190, 190, 190, 255)  # a mesh without any material
 BLACKEST, WHITEST = 0.06, 0.94  # what black and white become: black still shows its shading, white its outline on white
+LIFT = 0.3  # of full brightness: what black becomes under a full tint
 LUMA = np.array([0.299, 0.587, 0.114])  # Rec. 601
 
 APT_EGL = "apt install libegl1 libgl1 libegl-mesa0 libgl1-mesa-dri"
-PIP_RENDER = "pip install 'holotf[render]' (moderngl and trimesh)"
+PIP_RENDER = "pip install 'holotf[render]'"
 
 CORNER = np.dtype(
     [("xyz", "f4", 3), ("normal", "f4", 3), ("uv", "f4", 2), ("rgba", "u1", 4), ("material", "i4"), ("texture", "i4")]
@@ -55,14 +59,15 @@ uniform sampler2DArray textures;
 uniform vec3 eye, sun;
 uniform float ambient;
 uniform vec2 paper;            // what black and white become
-uniform vec3 recolour[768];    // three rows per material: rgb -> rgb
+uniform vec4 recolour[768];    // three rows per material: rgb1 -> rgb
 uniform bool blended;
 in vec3 world; in vec3 world_normal; in vec2 st; in vec4 albedo; flat in int row; flat in int layer;
 out vec4 colour;
 void main() {
     vec4 base = layer < 0 ? albedo : albedo * texture(textures, vec3(st, float(layer)));
     if (!blended && base.a < 0.5) discard;
-    vec3 rgb = clamp(vec3(dot(recolour[row], base.rgb), dot(recolour[row + 1], base.rgb), dot(recolour[row + 2], base.rgb)), 0.0, 1.0);
+    vec4 rgb1 = vec4(base.rgb, 1.0);
+    vec3 rgb = clamp(vec3(dot(recolour[row], rgb1), dot(recolour[row + 1], rgb1), dot(recolour[row + 2], rgb1)), 0.0, 1.0);
     vec3 n = normalize(world_normal);
     if (dot(n, eye - world) < 0.0) n = -n;   // two-sided: a surface is lit on the side that is seen
     float shade = ambient + (1.0 - ambient) * (1.0 + dot(n, sun)) / 2.0;   // Lambert wrapped round to the far side
@@ -132,10 +137,17 @@ def yaw_matrix(yaw_deg: float) -> np.ndarray:
     return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
 
 
+def _trimesh():
+    try:
+        import trimesh
+    except ImportError as error:
+        raise UserError(f"meshes: {error}: {PIP_RENDER}") from error
+    return trimesh
+
+
 def _scene(spec: MeshSpec):
     """The trimesh scene of a file, with its materials; textures are found beside it, or in its folder inside the ZIP."""
-    import trimesh
-
+    trimesh = _trimesh()
     if not spec.member:
         return trimesh.load_scene(spec.path, process=False)
     folder = spec.member.rsplit("/", 1)[0] + "/"
@@ -192,8 +204,8 @@ def load(spec: MeshSpec) -> Mesh:
         scene = _scene(spec)
         parts = [scene.graph[node] for node in sorted(scene.graph.nodes_geometry)]
         parts = [(placement, scene.geometry[name]) for placement, name in parts if hasattr(scene.geometry[name], "faces")]
-    except ImportError as error:
-        raise UserError(f"meshes: {error}: {PIP_RENDER}") from error
+    except UserError:
+        raise
     except Exception as error:  # trimesh's readers raise whatever a malformed file makes them raise
         raise UserError(f"mesh {spec.name}: cannot be read ({error}): export it again as OBJ, GLB or PLY") from error
     face_count = sum(len(geometry.faces) for _, geometry in parts)
@@ -269,10 +281,10 @@ def camera(view: View, half_width: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def recolour_rows(rng: np.random.Generator, materials: int) -> np.ndarray:
-    """A random colour change: [materials, 3, 3], rows of a linear map of RGB for each material.
+    """A random colour change: [materials, 3, 4], for each material an affine map (r, g, b, 1) -> (r, g, b) in [0, 1].
 
     One turn of the hue for the whole object (a rotation about the grey axis), then for each material its own brightness
-    and a blend toward its own tint, which also colours what is grey.
+    and, for most, a blend toward its own tint, which colours what is grey and lifts what is black.
     """
     turn = rng.uniform(-np.pi, np.pi)
     c, s, axis = np.cos(turn), np.sin(turn), np.full(3, 1 / np.sqrt(3))
@@ -284,8 +296,9 @@ def recolour_rows(rng: np.random.Generator, materials: int) -> np.ndarray:
     tint = 1 + depth[:, None] * (np.clip(wheel, 0, 1) - 1)
     blend, gain = rng.uniform(0, 1, materials), rng.uniform(0.7, 1.25, materials)
     blend = np.where(rng.uniform(0, 1, materials) < 0.6, blend, 0)
-    rows = (1 - blend)[:, None, None] * hue + blend[:, None, None] * tint[:, :, None] * LUMA
-    return gain[:, None, None] * rows
+    tinted = tint[:, :, None] * np.append((1 - LIFT) * LUMA, LIFT)  # [materials, 3, 4]
+    turned = np.concatenate([hue, np.zeros((3, 1))], 1)
+    return gain[:, None, None] * ((1 - blend)[:, None, None] * turned + blend[:, None, None] * tinted)
 
 
 class Renderer:
@@ -301,6 +314,7 @@ class Renderer:
             import moderngl
         except ImportError as error:
             raise UserError(f"meshes: {error}: {PIP_RENDER}") from error
+        os.environ.setdefault("LP_NUM_THREADS", "1")  # Mesa's own threads: there is a process for each core already
         try:
             self.context = moderngl.create_context(standalone=True, backend="egl", require=330)
         except Exception as error:  # moderngl raises a plain Exception
@@ -340,13 +354,13 @@ class Renderer:
           view: the camera.
           half_width: tangent of half its field of view.
           stretch: factors along x, y, z; the stretched mesh is scaled to bounding radius 1 again.
-          recolour: [materials, 3, 3] from `recolour_rows`; None keeps the colours.
+          recolour: [materials, 3, 4] from `recolour_rows`; None keeps the colours.
         """
         mesh, gl = self.mesh, self.moderngl
         stretch = np.asarray(stretch, np.float64)
         stretch = stretch / math.sqrt(float((mesh.points.astype(np.float64) ** 2 @ stretch**2).max()))
-        rows = np.zeros((MAX_MATERIALS, 3, 3), np.float32)
-        rows[: mesh.materials] = np.eye(3) if recolour is None else recolour
+        rows = np.zeros((MAX_MATERIALS, 3, 4), np.float32)
+        rows[: mesh.materials] = np.eye(3, 4) if recolour is None else recolour
         clip_from_world, eye = camera(view, half_width)
         self.program["clip_from_world"].write(clip_from_world.T.astype("f4").tobytes())
         self.program["stretch"] = tuple(stretch)
@@ -375,3 +389,66 @@ class Renderer:
 def renderer(size_px: int) -> Renderer:
     """This process's renderer for a size: a context is made once and kept."""
     return Renderer(size_px)
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(spec: MeshSpec) -> Mesh:
+    return load(spec)
+
+
+def probe(size_px: int) -> str:
+    """Returns the name of the OpenGL implementation, or raises a UserError that says what is to be installed."""
+    _trimesh()
+    return renderer(size_px).context.info["GL_RENDERER"]
+
+
+def fault(spec: MeshSpec) -> str:
+    """What is wrong with a mesh, in one line; "" where it loads."""
+    try:
+        load(spec)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def examples(
+    task: tuple[MeshSpec, Sequence[int]],
+    seed: int,
+    ranges: dict[str, tuple[float, float]],
+    recolour: bool,
+    size_px: int,
+    half_width: float,
+) -> list[tuple[int, dict]]:
+    """Draws one mesh once for each index.
+
+    Args:
+      task: the mesh, and which examples show it; an index and `seed` are the only source of an example's randomness.
+      seed: of the data set.
+      ranges: `azimuth_deg`, `elevation_deg`, `distance` (bounding radii) -> (low, high), uniform; `stretch` -> (low, high),
+        log-uniform, drawn for x, y and z each.
+      recolour: whether each material's colour changes at random.
+      size_px: side of the images.
+      half_width: tangent of half the field of view.
+
+    Returns:
+      (index, example) for each, the image as PNG bytes.
+    """
+    spec, indices = task
+    mesh, drawer = _loaded(spec), renderer(size_px)
+    drawer.upload(mesh)
+    found = []
+    for index in indices:
+        rng = np.random.default_rng([seed, index])
+        view = View(*(float(rng.uniform(*ranges[name])) for name in ("azimuth_deg", "elevation_deg", "distance")))
+        stretch = np.exp(rng.uniform(*np.log(ranges["stretch"]), size=3))
+        pixels = drawer.draw(view, half_width, stretch, recolour_rows(rng, mesh.materials) if recolour else None)
+        example = {
+            "image": encode(pixels, "png"),
+            "azimuth_deg": np.float32(view.azimuth_deg),
+            "elevation_deg": np.float32(view.elevation_deg),
+            "mesh": spec.name,
+            "creator": spec.creator,
+            "license": spec.license,
+        }
+        found.append((index, example))
+    return found
