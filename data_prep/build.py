@@ -5,13 +5,14 @@ Imports tfds: worker processes must not import this module, and sources import i
 
 import contextlib
 import fcntl
+import io
 import os
 import shlex
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       function: picklable; task -> list of (key, example). Keys are unique strings or integers, an example is a dict of the
         features (an image as uint8 [H,W,3], or as PNG/JPEG bytes already encoded, which spares this process the work) or a
         `Skipped(reason)`. It runs in spawned processes: the module that defines it must not import TensorFlow at top level.
-      tasks: picklable tasks; the result does not depend on how the work is cut into tasks.
+      tasks: picklable tasks, for Beam in a list; the result does not depend on how the work is cut into tasks.
       total: how many examples (with skipped ones) there will be; for the progress bar and `max_bad`.
       workers: spawned processes; 0 calls `function` in this process.
       beam: True returns a Beam transform instead of a Python iterator; examples have the same bytes.
@@ -56,7 +57,7 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         description: str,
         features: dict[str, Any],
         function: Callable[[Any], list[tuple[str | int, Any]]],
-        tasks: Sequence[Any],
+        tasks: Iterable[Any],
         total: int,
         workers: int,
         beam: bool = False,
@@ -104,6 +105,7 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     else:
                         yield key, example
                 bar.update(len(result))
+        self._check_skipped()  # Here too: tfds itself fails on no examples at all, with a riddle.
 
     def _beam_examples(self):
         import apache_beam as beam
@@ -124,17 +126,20 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """Puts skipped.txt and the source's own files into the finished `folder`, or stops where too much was skipped."""
         for name, text in self._files.items():
             (folder / name).write_text(text, encoding="utf-8")
-        lines = sorted(self._skipped_path.read_text(encoding="utf-8").splitlines()) if self._skipped_path.exists() else []
-        if not lines:
-            return
-        if len(lines) > self._max_bad * self._total:
+        lines = self._check_skipped()
+        if lines:
+            (folder / SKIPPED_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+            print(f"{len(lines)} of {self._total} inputs skipped: see {SKIPPED_FILE}", file=sys.stderr)
+
+    def _check_skipped(self) -> list[str]:
+        lines = sorted(self._skipped_path.read_text(encoding="utf-8").splitlines())
+        if len(lines) > self._max_bad * self._total or len(lines) == self._total:
             listed = "\n  ".join(lines[:50]) + (f"\n  ... and {len(lines) - 50} more" if len(lines) > 50 else "")
             raise UserError(
                 f"{len(lines)} of {self._total} inputs could not be used, more than --max-bad {self._max_bad:.2%} allows: "
                 f"mend or remove them, or raise --max-bad\n  {listed}"
             )
-        (folder / SKIPPED_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
-        print(f"{len(lines)} of {self._total} inputs skipped: see {SKIPPED_FILE}", file=sys.stderr)
+        return lines
 
 
 def _is_skipped(pair: tuple[Any, Any]) -> bool:
@@ -183,7 +188,8 @@ def build(
             return
         builder = make_builder(temporary)
         tfds.disable_progress_bar()
-        builder.download_and_prepare(download_config=download_config)
+        with contextlib.redirect_stdout(io.StringIO()):  # tfds prints where it writes, and that name will be gone.
+            builder.download_and_prepare(download_config=download_config)
         folder = Path(builder.data_dir)
         if hasattr(builder, "finish"):
             builder.finish(folder)
@@ -192,7 +198,8 @@ def build(
     seconds = time.monotonic() - start_s
     print(
         f"{out}: {examples:,} examples in {seconds:.1f} s\n"
-        f"train on it: python main.py --config configs/hologan_chairs.py --config.data.dir={shlex.quote(os.fspath(out))}"
+        f"train on it: python main.py --config configs/hologan_blocks.py --config.data.dir={shlex.quote(os.fspath(out))} "
+        f"--config.model.image_size={builder.info.features['image'].shape[0]}"
     )
 
 
