@@ -271,9 +271,19 @@ class Servable(tf.Module):
 
     def __init__(self, model):
         super().__init__(name="hologan")
-        self._model = model
-        self.vars = [v.value for v in (*model.ema_generator.variables, *model.discriminator.variables)]  # else untracked
+        # The model itself is kept out of the module: Keras would add endpoints of its own. Its variables are named instead.
+        self.vars = [v.value for v in (*model.ema_generator.variables, *model.discriminator.variables)]
         size, z_dim = model.config.model.image_size, model.config.model.z_dim
+
+        def generate(z, azimuth_deg, elevation_deg, scale, translation):
+            angles_scale = tf.stack([azimuth_deg, elevation_deg, scale], axis=1)
+            return {"images": model.sample(z, tf.concat([angles_scale, translation], axis=1))}
+
+        def sample(seed, n):
+            return {"images": model.sample(*model.draw(n, tf.stack([seed, 0])))}
+
+        def encode(images):
+            return {"z": model.discriminator(tf.cast(images, tf.float32) / 127.5 - 1.0)["z_hat"]}
 
         def endpoint(function, **inputs):
             specs = [tf.TensorSpec(shape, dtype, name) for name, (shape, dtype) in inputs.items()]
@@ -281,25 +291,15 @@ class Servable(tf.Module):
 
         column = ([None], tf.float32)
         self.generate = endpoint(
-            self._generate,
+            generate,
             z=([None, z_dim], tf.float32),
             azimuth_deg=column,
             elevation_deg=column,
             scale=column,
             translation=([None, 3], tf.float32),
         )
-        self.sample = endpoint(self._sample, seed=([], tf.int64), n=([], tf.int32))
-        self.encode = endpoint(self._encode, images=([None, size, size, 3], tf.uint8))
-
-    def _generate(self, z, azimuth_deg, elevation_deg, scale, translation):
-        angles_scale = tf.stack([azimuth_deg, elevation_deg, scale], axis=1)
-        return {"images": self._model.sample(z, tf.concat([angles_scale, translation], axis=1))}
-
-    def _sample(self, seed, n):
-        return {"images": self._model.sample(*self._model.draw(n, tf.stack([seed, 0])))}
-
-    def _encode(self, images):
-        return {"z": self._model.discriminator(tf.cast(images, tf.float32) / 127.5 - 1.0)["z_hat"]}
+        self.sample = endpoint(sample, seed=([], tf.int64), n=([], tf.int32))
+        self.encode = endpoint(encode, images=([None, size, size, 3], tf.uint8))
 
 
 def build(config):

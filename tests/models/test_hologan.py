@@ -101,7 +101,7 @@ def batch(config, d_steps=1):
     return tf.constant(np.random.default_rng(0).integers(0, 256, shape), tf.uint8)
 
 
-@pytest.mark.parametrize("gan", ["bce", "hinge", "lsgan", "wgan"])
+@pytest.mark.parametrize("gan", ["bce", "wgan"])
 def test_a_step_moves_both_players_and_reports(gan):
     config = small_config(**{"loss.gan": gan, "loss.lambda_style": 1.0, "train.d_steps": 2, "train.g_steps": 2})
     model = models.build(config)
@@ -200,7 +200,7 @@ def test_train_step_works_under_keras_fit():
     config = small_config()
     model = models.build(config)
     model.compile()
-    history = model.fit(tf.data.Dataset.from_tensors(batch(config)).repeat(2), verbose=0)
+    history = model.fit(tf.data.Dataset.from_tensors(batch(config)).repeat(2), shuffle=False, verbose=0)
     assert np.isfinite(history.history["loss/d"]).all()
     assert int(model.iteration) == 2
 
