@@ -5,13 +5,13 @@ TFA overwrites a layer's kernel with kernel / sigma at every training call; we k
 kernel after call k, then W_k = W_{k-1} / (v_k W_{k-1} u_k^T) = W / (v_k W u_k^T), because every earlier sigma cancels.
 """
 
+import make_golden
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from holotf.layers.normalise import InstanceNorm, instance_norm
 from holotf.layers.spectral import SpectralConv2D, SpectralDense, power_iteration, sigma
-from tests.parity import make_golden
 
 GOLDEN = np.load(make_golden.GOLDEN)
 LAYERS = {"conv": lambda: SpectralConv2D(8, 5, strides=2), "dense": lambda: SpectralDense(7)}

@@ -1,11 +1,10 @@
-"""The C API check itself, on a small module with the export's signature; tests/test_export.py uses it on the real one."""
+"""The C API check itself, on a small module with the export's signature; test_export.py uses it on the real one."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from capi import capi
 from keras import Sequential, layers
-
-from tests.capi import capi
 
 pytestmark = pytest.mark.skipif(bool(capi.missing()), reason=f"no {capi.missing()}")
 Z_DIM = 6
