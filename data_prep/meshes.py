@@ -24,10 +24,18 @@ from holotf.errors import UserError
 
 LIBRARY = Path("/usr/share/sweethome3d/furniture")  # where Debian's sweethome3d-furniture puts its .sh3f files
 CATALOGUE = "PluginFurnitureCatalog.properties"
-SUFFIXES = (".obj", ".glb", ".ply")
+SUFFIXES = (".obj", ".glb", ".gltf", ".ply", ".stl")
 EXAMPLES_PER_TASK = 256  # of one mesh, which is loaded once for them
 UPRIGHT = {"y": ((1, 0, 0), (0, 1, 0), (0, 0, 1)), "z": ((1, 0, 0), (0, 0, 1), (0, -1, 0))}  # --up -> rotation rows
 CREDITS_FILE = "CREDITS"
+LICENCES = {  # of Debian's sweethome3d-furniture, from its copyright file; other libraries' catalogues name theirs
+    "BlendSwap-CC-0": "CC0-1.0",
+    "BlendSwap-CC-BY": "CC-BY-3.0",
+    "KatorLegaz": "CC-BY-3.0-US",
+    "Reallusion": "CC-BY-3.0-US",
+    "Scopia": "CC-BY-3.0",
+}
+PRESET_STRETCH = 1.15
 
 
 @dataclass(frozen=True)
@@ -38,13 +46,11 @@ class Preset:
       candidates: regular expression over "name | category"; each match is in `meshes` or in `left_out`.
       meshes: those that are used; all of them face +z as the catalogue stands them, so no yaw is corrected.
       left_out: name -> why.
-      stretch: low and high of the random factors along x, y and z.
     """
 
     candidates: str
     meshes: tuple[str, ...]
     left_out: dict[str, str]
-    stretch: str
 
 
 PRESETS = {
@@ -73,7 +79,6 @@ PRESETS = {
             "blendswap-cc-by/chair4",
             "blendswap-cc-by/chairWithCushion",
             "blendswap-cc-by/childChair",
-            "blendswap-cc-by/classSeat",
             "blendswap-cc-by/ella_chair_f",
             "blendswap-cc-by/foldingChair",
             "blendswap-cc-by/fotel",
@@ -110,6 +115,7 @@ PRESETS = {
             "blendswap-cc-0/stool": "a bar stool",
             "blendswap-cc-0/stool2": "a stool: no back, the same from four sides",
             "blendswap-cc-by/chair_deck": "a sun lounger",
+            "blendswap-cc-by/classSeat": "a desk on one arm",
             "blendswap-cc-by/green_stool": "a stool: no back, the same from every side",
             "blendswap-cc-by/wheelchair": "a wheelchair: its wheels hide the seat from the side",
             "katorlegaz/bar-stool": "a bar stool",
@@ -120,12 +126,10 @@ PRESETS = {
             "scopia/kitchen_stool": "a bar stool",
             "scopia/ryokanChair": "no legs",
         },
-        stretch="0.85,1.18",
     ),
     "cars": Preset(
         candidates=r"\| vehicles|car model",
         meshes=(
-            "blendswap-cc-by/carrito-de-madera",
             "blendswap-cc-by/fordFocus",
             "katorlegaz/VW-new-beetle",
             "katorlegaz/concept-sedan-01v1",
@@ -142,6 +146,7 @@ PRESETS = {
             "blendswap-cc-0/forkLift": "a fork lift, and it faces -x",
             "blendswap-cc-0/peterbilt": "a lorry of 116,501 faces",
             "blendswap-cc-by/bike": "a bicycle",
+            "blendswap-cc-by/carrito-de-madera": "a wooden toy",
             "blendswap-cc-by/dafTruck": "a lorry",
             "katorlegaz/concept-sedan-02": "124,188 faces",
             "katorlegaz/concept-sedan-02-sport": "120,284 faces",
@@ -157,7 +162,6 @@ PRESETS = {
             "scopia/truck": "a lorry",
             "scopia/yamaha-yzr-r6": "a motorcycle",
         },
-        stretch="0.9,1.12",
     ),
 }
 
@@ -165,12 +169,12 @@ PRESETS = {
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds this source's flags."""
     parser.add_argument("--preset", choices=sorted(PRESETS), help="a class of Sweet Home 3D's models, looked at one by one")
-    parser.add_argument("--source", type=Path, metavar="DIR", help="a folder (and those inside it) of OBJ, GLB or PLY files")
     parser.add_argument(
-        "--library", type=Path, default=LIBRARY, metavar="PATH", help=f"a .sh3f file or a folder of them (default {LIBRARY})"
+        "--source", type=Path, metavar="DIR", help=f"a folder of {', '.join(SUFFIXES)} files, searched to its depth"
     )
-    parser.add_argument("--category", metavar="REGEX", help="of the library's categories, e.g. 'office|living room'")
-    parser.add_argument("--name-regex", metavar="REGEX", help="of the library's names, e.g. 'sofa'; or of --source's paths")
+    parser.add_argument("--library", type=Path, metavar="PATH", help=f"a .sh3f file or a folder of them (default {LIBRARY})")
+    parser.add_argument("--category", default="", metavar="REGEX", help="of the library's categories, e.g. 'office|living room'")
+    parser.add_argument("--name-regex", default="", metavar="REGEX", help="of the meshes' names, in the library or in the folder")
     parser.add_argument("--up", choices=sorted(UPRIGHT), default="y", help="which axis of --source's files is up (default y)")
     parser.add_argument(
         "--yaw",
@@ -195,7 +199,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="change each material's colour at random (default: with --preset only)",
     )
     parser.add_argument(
-        "--stretch", metavar="LOW,HIGH", help="random factors along x, y and z (default: the preset's; without one 1,1)"
+        "--stretch",
+        type=float,
+        metavar="FACTOR",
+        help=f"x, y and z each at random by up to this factor (default {PRESET_STRETCH} with --preset, else 1: none)",
     )
 
 
@@ -209,46 +216,41 @@ def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
         raise UserError(f"--count {args.count}: use 1 or more")
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}: use 0 or more")
-    preset = PRESETS.get(args.preset)
-    recolour = preset is not None if args.recolour is None else args.recolour
+    recolour = args.preset is not None if args.recolour is None else args.recolour
+    stretch = (PRESET_STRETCH if args.preset else 1.0) if args.stretch is None else args.stretch
+    if not 1 <= stretch <= 4:
+        raise UserError(f"--stretch {stretch:g}: use 1 (none) to 4")
     ranges = {
         "azimuth_deg": parse_range("--azimuth", args.azimuth, -360, 360),
         "elevation_deg": parse_range("--elevation", args.elevation, -90, 90),
         "distance": parse_range("--distance", args.distance, 1.2, 1000),
-        "stretch": parse_range("--stretch", args.stretch or (preset.stretch if preset else "1,1"), 0.1, 10),
+        "stretch": (1 / stretch, stretch),
     }
     workers = max(args.workers, 1)  # never in this process: it has imported TensorFlow
     specs = find(args)
     # Asked before the build begins, so that what is not installed is said in one line.
     next(ordered_map(render.probe, [args.size], 1))
-    left_out = {}
-    if preset is None:  # a preset's meshes are known to load
+    left_out = []
+    if not args.preset:  # a preset's meshes are known to load
         faults = list(ordered_map(render.fault, specs, workers))
-        left_out = {spec.name: fault for spec, fault in zip(specs, faults, strict=True) if fault}
-        specs = [spec for spec in specs if spec.name not in left_out]
-        for fault in left_out.values():
+        left_out = [fault for fault in faults if fault]
+        specs = [spec for spec, fault in zip(specs, faults, strict=True) if not fault]
+        for fault in left_out:
             print(f"left out: {fault}", file=sys.stderr)
         if not specs:
-            raise UserError(f"none of the {len(left_out)} meshes can be used; the last one: {fault}")
-    credit_text = credits_of(specs, left_out)
+            raise UserError(f"none of the {len(left_out)} meshes can be used; the first: {left_out[0]}")
 
-    class MeshBuilder(ImageBuilder, skip_registration=True):
-        """The shared builder, and CREDITS."""
-
-        def finish(self, folder: Path) -> None:
-            super().finish(folder)
-            (folder / CREDITS_FILE).write_text(credit_text, encoding="utf-8")
-
+    origin = args.preset or args.source or args.library or LIBRARY
     text, number = tfds.features.Text(), tfds.features.Scalar(np.float32)
     function = functools.partial(render.examples, seed=args.seed, ranges=ranges, recolour=recolour, size_px=args.size,
                                  half_width=float(field_of_view(ranges["distance"][0])))  # fmt: skip
-    return MeshBuilder(
+    return ImageBuilder(
         data_dir=data_dir,
         name="meshes",
         description=(
-            f"Renders of {len(specs)} meshes by holotf's data_prep.meshes ({args.preset or args.source or args.library}): seed "
+            f"Renders of {len(specs)} meshes by holotf's data_prep.meshes ({origin}): seed "
             f"{args.seed}, azimuth {args.azimuth} and elevation {args.elevation} degrees (the camera's), distance {args.distance} "
-            f"bounding radii, {'random' if recolour else 'original'} colours, stretch {ranges['stretch']}. Each mesh's creator and "
+            f"bounding radii, {'random' if recolour else 'original'} colours, stretch {stretch:g}. Each mesh's creator and "
             f"licence are in {CREDITS_FILE} and in the examples."
         ),
         features={
@@ -264,6 +266,7 @@ def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
         total=args.count,
         workers=workers,
         beam=args.beam is not None,
+        files={CREDITS_FILE: credits_of(specs, left_out)},
     )
 
 
@@ -282,40 +285,44 @@ def tasks_of(specs: list[MeshSpec], count: int):
 
 def find(args: argparse.Namespace) -> list[MeshSpec]:
     """The meshes that the flags name, sorted by name."""
+    category, name = _pattern("--category", args.category), _pattern("--name-regex", args.name_regex)
     if args.source is not None:
-        if args.preset or args.category:
-            raise UserError(f"--source {args.source}: --preset and --category belong to --library: leave one or the other out")
-        return in_folder(args.source, _pattern("--name-regex", args.name_regex), args.up, args.yaw)
+        for flag, value in (("--preset", args.preset), ("--category", args.category), ("--library", args.library)):
+            if value:
+                raise UserError(f"{flag} {value}: it does not go with --source {args.source}: leave one of them out")
+        return in_folder(args.source, name, args.up, args.yaw)
     if args.up != "y":
         raise UserError(f"--up {args.up}: it belongs to --source; the library's models stand upright")
+    if not (args.preset or args.library or args.category or args.name_regex):
+        raise UserError("--preset: nothing is named: use --preset, --source, --library, --category or --name-regex")
+    folder = args.library or LIBRARY
+    library = in_library(folder, args.yaw)
     if args.preset:
-        if args.category or args.name_regex:
-            raise UserError(f"--preset {args.preset}: it names its meshes itself: leave out --category and --name-regex")
-        by_name = {spec.name: spec for _, spec in in_library(args.library, args.yaw)}
-        missing = [name for name in PRESETS[args.preset].meshes if name not in by_name]
+        wanted = PRESETS[args.preset].meshes
+        missing = sorted(set(wanted) - {spec.name for _, spec in library})
         if missing:
             raise UserError(
-                f"--library {args.library}: {len(missing)} meshes of --preset {args.preset} are not there (first {missing[0]}): "
+                f"--library {folder}: {len(missing)} meshes of --preset {args.preset} are not there (first {missing[0]}): "
                 "apt install sweethome3d-furniture, and leave --library out"
             )
-        return [by_name[name] for name in PRESETS[args.preset].meshes]
-    if not (args.category or args.name_regex):
-        raise UserError("meshes: nothing is named: use --preset, --source DIR, --category REGEX or --name-regex REGEX")
-    category, name = _pattern("--category", args.category), _pattern("--name-regex", args.name_regex)
-    library = in_library(args.library, args.yaw)
-    specs = [spec for entry, spec in library if category.search(entry.get("category", "")) and name.search(entry.get("name", ""))]
+        library = [(entry, spec) for entry, spec in library if spec.name in wanted]
+    specs = [
+        spec
+        for entry, spec in library
+        if category.search(entry.get("category", "")) and (name.search(entry.get("name", "")) or name.search(spec.name))
+    ]
     if not specs:
         categories = ", ".join(sorted({entry.get("category", "") for entry, _ in library}))
         raise UserError(
-            f"--category {args.category!r} --name-regex {args.name_regex!r}: no mesh of {args.library} "
-            f"matches both; its categories: {categories}"
+            f"--category {args.category!r} --name-regex {args.name_regex!r}: none of {len(library)} meshes of {folder} "
+            f"matches both; their categories: {categories}"
         )
     return sorted(specs, key=lambda spec: spec.name)
 
 
-def _pattern(flag: str, text: str | None) -> re.Pattern:
+def _pattern(flag: str, text: str) -> re.Pattern:
     try:
-        return re.compile(text or "", re.IGNORECASE)
+        return re.compile(text, re.IGNORECASE)
     except re.error as error:
         raise UserError(f"{flag} {text!r}: not a regular expression ({error})") from error
 
@@ -358,7 +365,7 @@ def in_library(path: Path, yaw_deg: float = 0.0) -> list[tuple[dict[str, str], M
                 path=str(archive),
                 member=member,
                 creator=entry.get("creator", ""),
-                license=" ".join(entry.get("license", head.get("license", "")).split()),
+                license=LICENCES.get(archive.stem) or " ".join(entry.get("license", head.get("license", "")).split()),
                 rotation=tuple(tuple(numbers[row : row + 3]) for row in (0, 3, 6)),
                 size=tuple(float(entry[key]) for key in ("width", "height", "depth")),
                 yaw_deg=yaw_deg,
@@ -382,16 +389,17 @@ def parse_catalogue(data: bytes) -> tuple[dict[str, str], list[dict[str, str]]]:
     return head, [entries[number] for number in sorted(entries) if "model" in entries[number]]
 
 
-def credits_of(specs: list[MeshSpec], left_out: dict[str, str]) -> str:
+def credits_of(specs: list[MeshSpec], left_out: list[str]) -> str:
     """The text of CREDITS: one line for each mesh with its creator and licence, then what was left out and why."""
     lines = [
-        "The images of this data set show these 3D models, scaled, stretched and recoloured by holotf (data_prep/meshes.py).",
+        "The images show these 3D models, stretched and recoloured where the data set's description says so.",
         "Licences that ask for attribution (CC-BY) ask it of the images too: keep this file with them.",
         "",
-        "mesh | creator | licence | file",
+        "mesh\tcreator\tlicence\tfile",
     ]
     for spec in specs:
-        file = Path(spec.path).name
-        lines.append(f"{spec.name} | {spec.creator or 'not stated'} | {spec.license or 'not stated'} | {file}")
-    lines += ["", *(f"left out: {fault}" for fault in left_out.values())] if left_out else []
+        lines.append(
+            f"{spec.name}\t{spec.creator or 'creator unknown'}\t{spec.license or 'licence unknown'}\t{Path(spec.path).name}"
+        )
+    lines += ["", *(f"left out: {fault}" for fault in left_out)] if left_out else []
     return "\n".join(lines) + "\n"
