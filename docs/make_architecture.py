@@ -2,7 +2,7 @@
 
     python docs/make_architecture.py
 
-Standard library only, so that the picture can be redrawn anywhere; tests/docs/test_architecture.py holds the widths below
+Standard library only, so that the picture can be redrawn anywhere; tests/test_architecture.py holds the widths below
 against the model and the file against this script.
 """
 
@@ -17,11 +17,12 @@ VOLUMES = ((4, 8 * GF), (8, 2 * GF), (16, GF))  # (voxels a side, channels)
 MAPS = ((16, 16 * GF), (32, 4 * GF), (64, GF))  # (pixels a side, channels), from the projection unit on
 LEVELS = ((32, DF), (16, 2 * DF), (8, 4 * DF), (4, 8 * DF))  # the discriminator's
 
-INK, MUTED, LINE, PAPER, PANEL = "#1f2933", "#5b6875", "#7b8794", "#ffffff", "#f5f7fa"
+INK, MUTED, LINE, PAPER, PANEL, EDGE = "#1f2933", "#5b6875", "#7b8794", "#ffffff", "#f6f8fa", "#d9e0e7"
 AMBER, BLUE, SLATE, VIOLET, GREEN, RED = "#f0a830", "#4f8fd0", "#7f93ad", "#7a5bc0", "#2f9e6e", "#cf4b4b"
 CAMERA = (28.0, 20.0)  # azimuth, elevation in degrees from which volumes and maps are drawn
-VIEW = (-50.0, 18.0)  # the view that the picture's rigid transform applies
-WIDTH, HEIGHT = 1640, 960
+VIEW = (-50.0, 12.0)  # the view that the picture's rigid transform applies
+WIDTH, HEIGHT = 1760, 940
+Z_X, Z_Y, IMAGE_X = 118, 152, 1650  # where z enters, and where the image goes from one network to the other
 
 
 # --- Solid geometry: right-handed, x right, y up, z toward the viewer, as in docs/conventions.md.
@@ -76,6 +77,7 @@ def shade(colour, normal):
 
 
 def polygon(points, fill, stroke="none", width=1.0, opacity=1.0):
+    """A closed shape through points (x, y)."""
     at = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     return (
         f'<polygon points="{at}" fill="{fill}" fill-opacity="{opacity:g}" stroke="{stroke}" stroke-width="{width:g}" '
@@ -92,13 +94,12 @@ def line(points, colour=LINE, width=1.6, arrow=True, dashed=False):
 
 def text(x, y, words, size=13, colour=INK, weight="normal", anchor="middle"):
     """One line, or several parted by newlines; y is the first baseline."""
-    spans = "".join(
-        f'<tspan x="{x:.1f}" y="{y + i * size * 1.28:.1f}">{part}</tspan>' for i, part in enumerate(words.split("\n"))
-    )
+    spans = "".join(f'<tspan x="{x:.1f}" y="{y + i * size * 1.28:.1f}">{part}</tspan>' for i, part in enumerate(words.split("\n")))
     return f'<text font-size="{size}" fill="{colour}" font-weight="{weight}" text-anchor="{anchor}">{spans}</text>'
 
 
 def rectangle(x, y, w, h, fill, stroke="none", radius=8, dashed=False):
+    """A box with round corners; (x, y) is its upper left one."""
     extra = ' stroke-dasharray="5 4"' if dashed else ""
     return (
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h:.1f}" rx="{radius}" fill="{fill}" stroke="{stroke}" '
@@ -157,12 +158,12 @@ def chair(x, y, scale, matrix):
     return "".join(solid(x, y, scale, low, high, wood, matrix) for low, high in boxes)
 
 
-def glass(x, y, scale, view, dashed=False):
+def glass(x, y, scale, view):
     """A 16^3 volume, drawn as glass, with the object under `view` in it."""
     matrix, parts = rotation(*CAMERA), []
     edge = mix(AMBER, "#000000", 0.25)
     for visible in (False, True):
-        if visible and not dashed:
+        if visible:
             parts.append(chair(x, y, scale * 0.86, compose(matrix, rotation(*view))))
         for normal, corners in faces((-1,) * 3, (1,) * 3):
             if (turn(matrix, normal)[2] > 1e-9) == visible:
@@ -173,12 +174,13 @@ def glass(x, y, scale, view, dashed=False):
     return "".join(parts)
 
 
-def slab(x, y, half, thickness, colour):
+def slab(x, y, half, thickness):
     """A feature map: its face is the image plane, its thickness stands for the channels."""
-    return solid(x, y, 1.0, (-half, -half, -thickness), (half, half, thickness), colour, rotation(*CAMERA))
+    return solid(x, y, 1.0, (-half, -half, -thickness), (half, half, thickness), BLUE, rotation(*CAMERA))
 
 
 def photograph(x, y, half, view, ground="#eef2f6"):
+    """A framed picture of the chair, centred on (x, y)."""
     frame = rectangle(x - half, y - half, 2 * half, 2 * half, ground, LINE, radius=3)
     return frame + chair(x, y + 0.03 * half, half * 0.84, rotation(*view))
 
@@ -187,84 +189,132 @@ def photograph(x, y, half, view, ground="#eef2f6"):
 
 
 def generator():
-    parts = [rectangle(24, 84, WIDTH - 48, 440, PANEL, "#d9e0e7", 14), text(48, 116, "Generator", 18, INK, "bold", "start")]
-    row, label, bus = 310, 408, 152
-    columns = {"constant": 118, "up1": 282, "up2": 468, "turned": 702, "after": 912, "projected": 1118}
-    columns |= {"up3": 1278, "up4": 1430, "image": 1560}
-    halves = {"constant": 24, "up1": 34, "up2": 56, "turned": 56, "after": 56, "projected": 44, "up3": 48, "up4": 52}
+    """The upper panel: z and a view become an image."""
+    parts = [rectangle(24, 84, WIDTH - 48, 432, PANEL, EDGE, 14), text(60, 116, "Generator", 18, INK, "bold", "start")]
+    row, label, bus = 318, 418, Z_Y
+    stages = {  # name: (x, half a side, what it is)
+        "constant": (118, 24, "learned constant"),
+        "up1": (288, 34, ""),
+        "up2": (486, 54, "the object"),
+        "turned": (712, 54, "the object, turned"),
+        "after": (912, 54, "official: at 128 px only"),
+        "projected": (1138, 44, ""),
+        "up3": (1316, 48, ""),
+        "up4": (1486, 52, ""),
+        "image": (IMAGE_X, 46, "image"),
+    }
+    x = {name: stage[0] for name, stage in stages.items()}
+    half = {name: stage[1] for name, stage in stages.items()}
 
-    # z, through one linear layer for each AdaIN.
-    z_x = columns["constant"]
-    styled = ["constant", "up1", "up2", "up3", "up4"]
-    parts.append(line([(z_x + 68, bus), (columns["up4"], bus)], VIOLET, arrow=False))
+    # z reaches the network here and nowhere else.
+    styled = ("constant", "up1", "up2", "up3", "up4")
+    parts.append(line([(Z_X, bus), (x["up4"], bus), (x["up4"], 187)], VIOLET))
     for name in styled:
-        if name != "constant":
-            parts.append(line([(columns[name], bus), (columns[name], 190)], VIOLET))
-        else:
-            parts.append(line([(z_x, bus + 15), (z_x, 190)], VIOLET))
-        parts.append(pill(columns[name], 205, "AdaIN", VIOLET, 66))
-        top = row - halves[name] * 1.42 - 6
-        parts.append(line([(columns[name], 219), (columns[name], top)], VIOLET))
-    parts.append(pill(z_x, bus, f"latent z, {Z_DIM}", VIOLET, 136, 30, 13.5, solid=True))
-    words = "each AdaIN has one linear layer of z: a scale and a shift per channel"
-    parts.append(text((columns["up2"] + columns["up3"]) / 2, bus - 9, words, 12.5, mix(VIOLET, "#000000", 0.25)))
+        if name != "up4":
+            parts.append(line([(x[name], bus), (x[name], 187)], VIOLET))
+        parts.append(pill(x[name], 202, "AdaIN", VIOLET, 66))
+        parts.append(line([(x[name], 215), (x[name], row - half[name] * 1.34 - 8)], VIOLET))
+    parts.append(pill(Z_X, bus, f"latent z, {Z_DIM}", VIOLET, 136, 30, 13.5, solid=True))
+    words = "one linear layer of z for each AdaIN: a scale and a shift per channel"
+    parts.append(text((x["up2"] + x["up3"]) / 2, bus - 10, words, 12.5, mix(VIOLET, "#000000", 0.25)))
 
     # The stages.
-    parts += [cube(columns[name], row, halves[name], n) for name, n in (("constant", 4), ("up1", 8))]
-    parts.append(glass(columns["up2"], row, halves["up2"], (0, 0)))
-    parts.append(glass(columns["turned"], row, halves["turned"], VIEW))
-    left, right = columns["after"] - 74, columns["after"] + 74
-    parts.append(rectangle(left - 12, row - 92, right - left + 24, 184, "none", AMBER, 12, dashed=True))
-    parts.append(glass(columns["after"], row, halves["after"], VIEW))
-    for name, thickness in (("projected", 34), ("up3", 17), ("up4", 8)):
-        parts.append(slab(columns[name], row, halves[name], thickness, BLUE))
-    parts.append(photograph(columns["image"], row, 46, VIEW))
+    parts += [cube(x[name], row, half[name], n) for name, n in (("constant", 4), ("up1", 8))]
+    parts += [glass(x["up2"], row, half["up2"], (0, 0)), glass(x["turned"], row, half["turned"], VIEW)]
+    parts.append(rectangle(x["after"] - 82, row - 88, 164, 176, "none", AMBER, 12, dashed=True))
+    parts.append(glass(x["after"], row, half["after"], VIEW))
+    parts += [slab(x[name], row, half[name], depth(n)) for name, (_, n) in zip(("projected", "up3", "up4"), MAPS, strict=True)]
+    parts.append(photograph(x["image"], row, half["image"], VIEW))
+    sizes = [f"{n}³ × {c}" for n, c in VOLUMES] + [f"16³ × {GF}"] * 2 + [f"{n}² × {c}" for n, c in MAPS] + ["64² × 3"]
+    for (at, _, words), size in zip(stages.values(), sizes, strict=True):
+        parts.append(text(at, label + 10, size, 14, INK, "bold") + text(at, label + 28, words, 12.5, MUTED))
 
-    # What they are.
-    sizes = dict(zip(("constant", "up1", "up2"), (f"{n}³ × {c}" for n, c in VOLUMES), strict=True))
-    sizes |= dict(zip(("projected", "up3", "up4"), (f"{n}² × {c}" for n, c in MAPS), strict=True))
-    sizes |= dict.fromkeys(("turned", "after"), f"16³ × {GF}") | {"image": "64² × 3"}
-    names = {"constant": "learned constant", "up2": "the object", "turned": "the object, turned", "image": "image"}
-    names["after"] = "mixed (paper’s networks)"
-    for name, x in columns.items():
-        parts.append(text(x, label + (14 if name == "after" else 0), sizes[name], 14, INK, "bold"))
-        parts.append(text(x, label + (32 if name == "after" else 18), names.get(name, ""), 12.5, MUTED))
+    # What makes one from the other.
+    def step(start, end, left, right, words):
+        x0, x1 = x[start] + left, x[end] - right
+        above = row - 10 - words.count("\n") * 15.4
+        return line([(x0, row), (x1, row)]) + text((x0 + x1) / 2, above, words, 12, MUTED)
 
-    # What turns one into the next.
-    def step(a, b, left, right, words, y=row):
-        x0, x1 = columns[a] + left, columns[b] - right
-        lines = words.count("\n")
-        return line([(x0, y), (x1, y)]) + text((x0 + x1) / 2, y - 10 - lines * 15.4, words, 12, MUTED)
+    parts.append(step("constant", "up1", 38, 52, "conv ↑2\n3×3×3"))
+    parts.append(step("up1", "up2", 52, 80, "conv ↑2\n3×3×3"))
+    parts.append(step("up2", "turned", 80, 80, "rigid\ntransform,\ntrilinear"))
+    parts.append(step("turned", "after", 80, 86, ""))
+    parts.append(text(x["after"], row - 97, "two convs 3×3×3", 12, MUTED))
+    parts.append(step("after", "projected", 88, 64, "projection\nunit"))
+    parts.append(step("projected", "up3", 62, 56, "conv ↑2\n4×4"))
+    parts.append(step("up3", "up4", 56, 54, "conv ↑2\n4×4"))
+    parts.append(step("up4", "image", 56, 50, "conv\n4×4,\ntanh"))
 
-    parts.append(step("constant", "up1", 38, 52, "conv T\n3³, s2"))
-    parts.append(step("up1", "up2", 52, 82, "conv T\n3³, s2"))
-    parts.append(step("up2", "turned", 82, 82, "rigid\ntransform,\ntrilinear"))
-    parts.append(step("turned", "after", 82, 88, ""))
-    parts.append(text(columns["after"], row - 99, "two 3D conv 3³", 12, MUTED))
-    parts.append(step("after", "projected", 88, 62, "projection\nunit"))
-    parts.append(step("projected", "up3", 62, 56, ""))
-    parts.append(step("up3", "up4", 56, 54, ""))
-    parts.append(step("up4", "image", 54, 50, ""))
-    for a, b, words in (("projected", "up3", "conv T 4², s2"), ("up3", "up4", "conv T 4², s2"), ("up4", "image", "conv 4², tanh")):
-        parts.append(text((columns[a] + columns[b]) / 2 + 2, row + 84 - 4, words, 11.5, MUTED))
-
-    # The view, and what the projection unit does.
-    middle = (columns["up2"] + columns["turned"]) / 2
-    parts.append(line([(middle, 458), (middle, row + 6)], GREEN))
-    parts.append(pill(middle, 474, "view: azimuth, elevation, scale, x, y, z", GREEN, 300, 30, 13.5, solid=True))
-    words = "projection unit: [D, H, W, C] → [H, W, D·C], then a 1×1 convolution that learns what hides what"
-    parts.append(text(columns["projected"] + 120, 479, words, 12.5, MUTED))
-    return "".join(parts)
+    # The view enters here and nowhere else.
+    middle = (x["up2"] + x["turned"]) / 2
+    parts.append(line([(middle, 478), (middle, row + 6)], GREEN))
+    parts.append(pill(middle, 486, "view: azimuth, elevation, scale, x, y, z", GREEN, 316, 30, 13.5, solid=True))
+    words = "conv ↑2: transposed convolution, stride 2\n"
+    words += "projection unit: [D, H, W, C] → [H, W, D·C], then a 1×1 convolution, which learns what hides what"
+    return "".join(parts) + text(WIDTH - 150, 479, words, 12.5, MUTED, anchor="end")
 
 
 def discriminator():
-    top = 548
-    parts = [rectangle(24, top, WIDTH - 48, 388, PANEL, "#d9e0e7", 14), text(48, top + 32, "Discriminator", 18, INK, "bold", "start")]
+    """The lower panel, read from right to left: an image becomes a verdict, a latent, and a verdict per level."""
+    top, row, heads = 540, 722, 878
+    parts = [rectangle(24, top, WIDTH - 48, HEIGHT - top - 24, PANEL, EDGE, 14)]
+    parts.append(text(60, top + 32, "Discriminator", 18, INK, "bold", "start"))
+
+    # Its images: those of the generator above, and real ones.
+    join = IMAGE_X - 82
+    for y, view, ground, words in ((652, VIEW, "#eef2f6", "made"), (792, (35, 24), "#dfeadf", "real")):
+        parts.append(photograph(IMAGE_X, y, 36, view, ground) + text(IMAGE_X, y + 54, words, 12.5, MUTED))
+        parts.append(line([(IMAGE_X - 38, y), (join, y), (join, row)], arrow=False))
+    parts.append(line([(IMAGE_X, 456), (IMAGE_X, 610)]))
+
+    # Convolutions; the style heads look at what comes before instance normalisation.
+    x = (1440, 1180, 940, 716)
+    half = (50, 40, 30, 21)
+    reach = [0.88 * h + 0.47 * depth(c) + 6 for h, (_, c) in zip(half, LEVELS, strict=True)]
+    starts = [join] + [at - r for at, r in zip(x, reach, strict=True)]
+    for level, (n, channels) in enumerate(LEVELS):
+        parts.append(line([(starts[level], row), (x[level] + reach[level], row)]))
+        room = starts[level] - x[level] - reach[level]
+        if level == 0:
+            parts.append(pill(x[level] + reach[level] + room / 2 + 4, row, "conv", SLATE, 52))
+        else:
+            parts.append(pill(starts[level] - 30, row, *_after(level)))
+            parts.append(pill(x[level] + reach[level] + 55, row, "SN conv", SLATE, 70))
+        parts.append(slab(x[level], row, half[level], depth(channels)))
+        parts.append(text(x[level], row - 88, f"{n}² × {channels}", 14, INK, "bold"))
+        if level > 0:
+            parts.append(line([(x[level], row + half[level] * 1.1 + depth(channels) * 0.4 + 6), (x[level], heads - 23)], RED))
+            parts.append(pill(x[level], heads, "style head: mean, std\n→ linear → real or made", RED, 172, 44, 12))
+
+    # The two heads at its end.
+    end, split = starts[-1], 578
+    parts.append(line([(end, row), (split, row)], arrow=False) + pill(end - 29, row, *_after(2)))
+    for y, head, verdict, colour in (
+        (652, "dense 1", "logit: real or made", RED),
+        (792, f"dense 128, dense {Z_DIM}, tanh", f"latent ẑ, {Z_DIM}", VIOLET),
+    ):
+        parts.append(line([(split, row), (split, y), (546, y)]) + line([(348, y), (288, y)], colour))
+        parts.append(pill(446, y, head, SLATE, 196) + pill(199, y, verdict, colour, 172, 30, 13.5, solid=True))
+
+    # Identity: both networks want the image to tell its latent.
+    parts.append(line([(112, 792), (38, 792), (38, Z_Y), (50, Z_Y)], VIOLET, arrow=False, dashed=True))
+    words = "identity loss, mean (z − ẑ)²:\nboth networks minimise it"
+    parts.append(text(199, 832, words, 12.5, mix(VIOLET, "#000000", 0.25)))
+    words = "conv: 5×5, stride 2  ·  SN: with spectral norm  ·  LR: leaky ReLU 0.2  ·  IN: instance norm, then leaky ReLU 0.2"
+    parts.append(text(980, top + 32, words, 12.5, MUTED))
+    words = "style heads see what comes before\ninstance norm (lambda_style above 0)"
+    parts.append(text(x[-1] - 104, heads - 3, words, 12.5, mix(RED, "#000000", 0.25), anchor="end"))
     return "".join(parts)
 
 
-def legend():
-    return ""
+def _after(level):
+    """What follows the convolution before `level`: words, colour, width."""
+    return ("LR", SLATE, 34) if level == 1 else ("IN", BLUE, 34)
+
+
+def depth(channels):
+    """Half the drawn thickness of a map with so many channels."""
+    return 1.06 * math.sqrt(channels)
 
 
 def picture():
@@ -280,7 +330,7 @@ def picture():
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
         f'font-family="Helvetica, Arial, DejaVu Sans, sans-serif" role="img" aria-label="{title}">'
         f"<title>{title}</title><defs>{heads}</defs>{rectangle(0, 0, WIDTH, HEIGHT, PAPER, radius=0)}"
-        f"{text(40, 54, title, 24, INK, 'bold', 'start')}{legend()}{generator()}{discriminator()}</svg>\n"
+        f"{text(40, 54, title, 24, INK, 'bold', 'start')}{generator()}{discriminator()}</svg>\n"
     )
 
 
