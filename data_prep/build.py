@@ -211,9 +211,10 @@ def _is_dataset(folder: Path) -> bool:
 
 
 def _replace(folder: Path, out: Path, aside: Path) -> None:
-    if out.exists():
-        out.rename(aside)  # Killed between these two lines, `out` is missing, and the next run puts it back.
-    folder.rename(out)
+    with _lock(out.parent):
+        if out.exists():
+            out.rename(aside)  # Killed between these two lines, `out` is missing, and the next run puts it back.
+        folder.rename(out)
     shutil.rmtree(aside, ignore_errors=True)
 
 

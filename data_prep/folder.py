@@ -193,6 +193,8 @@ def _tar_files(source: Path, root: str, names: list[str], labels: dict[str, str]
             if name in wanted and member.isfile():
                 wanted.remove(name)  # An archive may hold a name twice.
                 yield name, labels.get(name), archive.extractfile(member).read()
+                if not wanted:
+                    return
 
 
 def examples(

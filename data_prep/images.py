@@ -65,10 +65,10 @@ def prepare(image: Image.Image, size: int, crop: Crop = "center") -> np.ndarray:
     What the crop leaves is squashed to a square if it is not one: `none` and an H,W with H != W change the aspect ratio.
     """
     image = to_rgb(image)
-    box = crop_box(*image.size, crop)
-    if (box[2] - box[0], box[3] - box[1]) == (size, size):
-        return np.asarray(image.crop(box))
-    return np.asarray(image.resize((size, size), Image.Resampling.LANCZOS, box=box))
+    image = image.crop(crop_box(*image.size, crop))  # Not resize(box=...): its filter reaches beyond the box.
+    if image.size == (size, size):
+        return np.asarray(image)
+    return np.asarray(image.resize((size, size), Image.Resampling.LANCZOS))
 
 
 def encode(pixels: np.ndarray, encoding: str) -> bytes:
