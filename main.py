@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported: errors only
 
@@ -11,10 +12,8 @@ from ml_collections import config_flags
 
 from holotf.errors import UserError
 
-DEFAULT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs", "hologan_blocks.py")
-CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "The experiment: FILE or FILE:variant; configs/hologan_blocks.py if not given."
-)
+DEFAULT = Path(__file__).resolve().parent / "configs" / "hologan_blocks.py"
+CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment: FILE or FILE:variant. Default: hologan_blocks.")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "generate", "export"], "train ends with pictures and a SavedModel.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/NAME_OF_THE_CONFIG if not given.")
 
@@ -24,35 +23,33 @@ def parse(argv):
     if not any(a == "--config" or a.startswith("--config=") for a in argv):
         argv = [argv[0], f"--config={DEFAULT}", *argv[1:]]  # not a default of the flag: absl would parse overrides at import
     try:
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
+        CONFIG.value.keys()  # a file that is not there is only told of when it is used
+        return rest
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        reason = " ".join(
-            str(error.args[0] if error.args else error).replace("\\n", " ").replace("\\", "").replace("''", "'").split()
-        )
+        reason = str(error.args[0] if error.args else error).replace("\\n", " ").replace("\\", "").replace("''", "'")
+        reason = " ".join(reason.split()).rpartition("UserError: ")[2]  # a config's own error, out of its traceback
         if isinstance(error, (AttributeError, KeyError)):
-            # ml_collections names the last part of a key only: the argument that holds it tells where it was written.
-            missing = reason.split("'")[1] if "'" in reason else reason
+            missing = reason.split("'")[1] if "'" in reason else reason  # of the key only its last part: find where it was written
             given = [a for a in argv if a.startswith("--config.") and missing in a.partition("=")[0].split(".")]
             reason = f"{given[0] if given else missing}: the config has no {reason}"
-        sys.exit(_fail(reason, 2))
+        sys.exit(fail(reason, 2))
 
 
 def main(argv):
     """Dispatches to the verb. Bad input is one line and exit code 2; a run that diverged, one line and exit code 1."""
     if argv[1:]:
-        return _fail(f"unknown argument {argv[1]!r}: options start with --", 2)
+        return fail(f"unknown argument {argv[1]!r}: options start with --", 2)
     file, _, variant = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
-    name = "_".join(filter(None, [os.path.splitext(os.path.basename(file))[0], variant]))
-    verb = importlib.import_module(f"holotf.{MODE.value}")
+    name = f"{Path(file).stem}_{variant}" if variant else Path(file).stem
     try:
-        return verb.run(CONFIG.value, WORKDIR.value or os.path.join("runs", name))
-    except UserError as error:
-        return _fail(error, 2)
-    except FloatingPointError as error:
-        return _fail(error, 1)
+        return importlib.import_module(f"holotf.{MODE.value}").run(CONFIG.value, WORKDIR.value or f"runs/{name}")
+    except (UserError, FloatingPointError) as error:
+        return fail(error, 2 if isinstance(error, UserError) else 1)
 
 
-def _fail(reason, code):
+def fail(reason, code):
+    """Prints the reason on one line; returns the exit code."""
     print(f"error: {reason}", file=sys.stderr)
     return code
 

@@ -1,16 +1,19 @@
 """Package metadata; tool settings are in pyproject.toml."""
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 setup(
     name="holotf",
     version="0.1.0",
     description="3D-aware image generators (HoloGAN) from unlabelled photographs, in TensorFlow 2 and Keras 3",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["holotf*", "data_prep*", "configs*"]),
+    py_modules=["main"],
     install_requires=[
         "tensorflow==2.21.0",
         "keras==3.15.1",

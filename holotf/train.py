@@ -84,7 +84,7 @@ def train(config, workdir):
             scalars |= {f"lr/{k}": float(getattr(model, f"{k}_optimizer").learning_rate) for k in ("d", "g")}
             board.scalars(scalars, shown)
             bar.set_postfix({k.removeprefix("loss/"): f"{v:.3f}" for k, v in scalars.items() if k.startswith("loss/")})
-            if due["sample"]:
+            if due["sample"] and worker == 0:
                 board.pictures(generate.overview(model, real), shown)
             if due["checkpoint"]:
                 checkpoints.save()

@@ -8,6 +8,7 @@ CASES = {
     "unknown section": (["--config.modl.name=x"], "--config.modl.name=x: the config has no 'modl'"),
     "wrong type": (["--config.train.kimg=soon"], "--config.train.kimg=soon: could not convert string to float"),
     "no such config": (["--config=configs/none.py"], "configs/none.py"),
+    "unknown variant": (["--config=configs/hologan_celeba.py:256"], "configs/hologan_celeba.py:256: use :64 or :128"),
     "unknown mode": (["--mode=fly"], "--mode=fly: value should be one of <train|generate|export>"),
     "stray argument": (["tarin"], "unknown argument 'tarin'"),
     "unknown model": (["--config.model.name=cyclegan"], "model.name='cyclegan': use one of hologan"),
