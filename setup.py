@@ -18,6 +18,7 @@ setup(
         "tensorflow==2.21.0",
         "keras==3.15.1",
         "tensorflow-datasets==4.9.10",
+        "importlib_resources>=6",  # tfds 4.9.10 imports it to write a data set, and does not ask for it on Python 3.9 or later
         "ml_collections==1.1.0",
         "absl-py>=2.1",
         "tensorboard==2.21.0",

@@ -94,6 +94,7 @@ def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
         total=args.count,
         workers=args.workers,
         beam=args.beam is not None,
+        config="hologan_blocks",
     )
 
 

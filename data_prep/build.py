@@ -44,6 +44,7 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       beam: True returns a Beam transform instead of a Python iterator; examples have the same bytes.
       max_bad: the largest share of skipped inputs that is still acceptable, 0 to 1.
       files: name -> text of files to lie beside the shards, such as CREDITS.
+      config: the experiment in configs/ to start from; printed when the build is done.
       citation, homepage: as in `tfds.core.DatasetInfo`.
     """
 
@@ -62,6 +63,7 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         workers: int,
         beam: bool = False,
         max_bad: float = 0.0,
+        config: str = "hologan_folder",
         files: dict[str, str] | None = None,
         citation: str | None = None,
         homepage: str | None = None,
@@ -75,6 +77,7 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self._workers = workers
         self._beam = beam
         self._max_bad = max_bad
+        self.config_name = config
         self._files = files or {}
         self._skipped_path = Path(data_dir) / SKIPPED_FILE
         super().__init__(data_dir=os.fspath(data_dir))
@@ -172,6 +175,8 @@ def build(
     Raises:
       UserError: `out` is something other than a finished dataset; or the builder's own.
     """
+    if ":/" in str(out):  # gs://, s3://; pathlib folds the slashes.
+        raise UserError(f"--out {out}: use a path in a file system; object stores cannot rename a folder in one step")
     out = Path(out).absolute()
     if _is_dataset(out) and not overwrite:
         print(f"{out} is finished already; --overwrite builds it anew")
@@ -196,9 +201,10 @@ def build(
         examples = builder.info.splits["train"].num_examples
         _replace(folder, out, aside=temporary.with_name(temporary.name + _ASIDE))
     seconds = time.monotonic() - start_s
+    config = getattr(builder, "config_name", "hologan_folder")
     print(
         f"{out}: {examples:,} examples in {seconds:.1f} s\n"
-        f"train on it: python main.py --config configs/hologan_blocks.py --config.data.dir={shlex.quote(os.fspath(out))} "
+        f"train on it: python main.py --config configs/{config}.py --config.data.dir={shlex.quote(os.fspath(out))} "
         f"--config.model.image_size={builder.info.features['image'].shape[0]}"
     )
 

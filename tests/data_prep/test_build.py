@@ -57,7 +57,7 @@ def test_a_standard_tfds_folder(tmp_path, capsys):
     assert kinds == {"chair", "table"}
     printed = capsys.readouterr()
     assert f"{out}: 40 examples in " in printed.out
-    assert f"--config.data.dir={out}" in printed.out
+    assert f"python main.py --config configs/hologan_blocks.py --config.data.dir={out} --config.model.image_size=16" in printed.out
     assert "tmp-" not in printed.out + (out / "dataset_info.json").read_text()
 
 
@@ -188,6 +188,7 @@ def test_beam_not_installed(tmp_path, monkeypatch, capsys):
     [
         (["nonsense", "--out", "x"], "SOURCE 'nonsense' is unknown: use blocks, "),
         (["build", "--out", "x"], "SOURCE 'build' is unknown"),  # a helper is not a source
+        (["blocks", "--out", "gs://bucket/x"], "--out gs:/bucket/x: use a path in a file system"),
         (["blocks", "--out", "x", "--size", "5"], "--size 5: use 8 to 4096"),
         (["blocks", "--out", "x", "--workers", "-1"], "--workers -1: use"),
         (["blocks", "--out", "x", "--kinds", "sofa"], "--kinds 'sofa' is unknown: use chair, "),
