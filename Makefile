@@ -8,7 +8,7 @@ train: $(VENV)/.ready
 	$(RUN) main.py --config configs/hologan_blocks.py
 
 test: $(VENV)/.ready-test
-	$(RUN) -m pytest $(TESTS)
+	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile $(TESTS)
 
 lint: $(VENV)/.ready-test
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

@@ -79,7 +79,7 @@ def command(*arguments, module=None):
     return [sys.executable, *(["-m", module] if module else ["main.py"]), *map(str, arguments)]
 
 
-def run(*arguments, module=None, timeout=240, **environment):
+def run(*arguments, module=None, timeout=600, **environment):
     """Runs a command of the project in a process of its own; returns the completed process with its text."""
     environment = {**os.environ, **environment}
     return subprocess.run(

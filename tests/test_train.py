@@ -33,11 +33,11 @@ def state(workdir):
 def stop(arguments, workdir, number):
     """Starts a training, and sends the signal once its first checkpoint (iteration 2) is there."""
     process = subprocess.Popen(command(*arguments), cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 400
     while not glob.glob(f"{workdir}/checkpoints/checkpoint") and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(number)
-    return process.communicate(timeout=100)[0], process.returncode
+    return process.communicate(timeout=200)[0], process.returncode
 
 
 @pytest.fixture(scope="module")
@@ -51,27 +51,32 @@ def uninterrupted(squares, tmp_path_factory):
 LONG = "--config.train.kimg=8"  # a thousand iterations: time to be caught in the middle
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(squares, uninterrupted, tmp_path, number):
-    # decay_from=1: the rates of a run do not depend on how long it was meant to be
-    text, code = stop(trains(squares, tmp_path, LONG, "--config.optim.decay_from=1.0"), tmp_path, number)
+FLAT = "--config.optim.decay_from=1.0"  # the rates of a run then do not depend on how long it was meant to be
+
+
+def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(squares, tmp_path):
+    text, code = stop(trains(squares, tmp_path, LONG, FLAT), tmp_path, signal.SIGKILL)
+    assert code == -signal.SIGKILL, text
     reached = int(state(tmp_path)["progress/iteration/.ATTRIBUTES/VARIABLE_VALUE"])
-    assert 2 <= reached < 1000, text
-    if number == signal.SIGKILL:
-        assert code == -signal.SIGKILL
-    else:
-        assert code == 128 + number
-        assert f"{number.name}: checkpoint written at iteration {reached} of 1000" in text
     total = f"--config.train.kimg={(reached + 4) * 0.008}"
-    resumed = run(*trains(squares, tmp_path, total, "--config.optim.decay_from=1.0"))
+    resumed = run(*trains(squares, tmp_path, total, FLAT))
     assert resumed.returncode == 0, resumed.stderr
     assert f"resumed from {tmp_path}/checkpoints/ckpt-{reached}" in resumed.stdout
-    straight = tmp_path / "straight"
-    assert run(*trains(squares, straight, total, "--config.optim.decay_from=1.0")).returncode == 0
-    a, b = state(tmp_path), state(straight)
+    assert run(*trains(squares, tmp_path / "straight", total, FLAT)).returncode == 0
+    a, b = state(tmp_path), state(tmp_path / "straight")
     assert a.keys() == b.keys()
     assert {n for n in a if not np.array_equal(a[n], b[n])} == set()
     assert any(n.startswith("g_optimizer") for n in a)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_writes_a_checkpoint_and_says_so(squares, tmp_path, number):
+    text, code = stop(trains(squares, tmp_path, LONG), tmp_path, number)
+    reached = int(state(tmp_path)["progress/iteration/.ATTRIBUTES/VARIABLE_VALUE"])
+    assert 2 <= reached < 1000, text
+    assert code == 128 + number
+    assert f"{number.name}: checkpoint written at iteration {reached} of 1000; the same command goes on from it" in text
+    assert "Traceback" not in text
 
 
 def test_a_finished_run_leaves_what_it_says(uninterrupted):
@@ -111,6 +116,12 @@ def test_running_a_finished_run_again_changes_nothing(squares, uninterrupted):
     again = run(*trains(squares, workdir))
     assert again.returncode == 0, again.stderr
     assert all(np.array_equal(v, before[n]) for n, v in state(workdir).items())
+
+
+def test_an_export_folder_that_exists_is_kept(squares, uninterrupted):
+    done = run(*trains(squares, uninterrupted[0], "--mode=export"))
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f"error: export folder {uninterrupted[0]}/saved_model exists: remove it first")
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(squares, uninterrupted):
@@ -165,7 +176,7 @@ def test_two_workers_train_as_one_process_does(squares, tmp_path):
         processes.append(
             subprocess.Popen(command(*arguments), cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         )
-    outputs = [p.communicate(timeout=300)[0].decode() for p in processes]
+    outputs = [p.communicate(timeout=600)[0].decode() for p in processes]
     assert [p.returncode for p in processes] == [0, 0], outputs
     assert ["Trained on" in text for text in outputs] == [True, False]
     assert run(*trains(squares, tmp_path / "one", short)).returncode == 0
