@@ -89,7 +89,7 @@ def child():
     with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
 
         def submit(function, *arguments):
-            return pool.submit(function, *arguments).result(timeout=60)
+            return pool.submit(function, *arguments).result(timeout=300)
 
         try:
             submit(render.probe, 32)
