@@ -117,7 +117,7 @@ class GAN(keras.Model):
                 fakes = self.generator(*inputs)
                 if turn < self.d_steps:
                     with tape.stop_recording():
-                        logs |= self._update_discriminator(reals[turn], fakes, inputs)
+                        logs |= self._update_discriminator(reals[turn], fakes, inputs, turn)
                 if turn < self.d_steps - 1:
                     continue
                 fake = self.discriminator(fakes)
@@ -129,14 +129,14 @@ class GAN(keras.Model):
         self.iteration.assign_add(1)
         return logs
 
-    def _update_discriminator(self, reals, fakes, inputs):
+    def _update_discriminator(self, reals, fakes, inputs, turn):
         self.discriminator.update_spectral_norms()
         with tf.GradientTape() as tape:
             both = self.discriminator(tf.concat([reals, fakes], axis=0))  # no statistics cross images, so one batch serves
             real, fake = ({k: tf.split(v, 2)[half] for k, v in both.items()} for half in (0, 1))
             terms = {"loss/d": getattr(losses, f"{self.config.loss.gan}_discriminator")(real["logits"], fake["logits"])}
             if self.config.loss.gan == "wgan":
-                mix = self._share(lambda n, seed: tf.random.stateless_uniform([n, 1, 1, 1], seed), reals.shape[0], -1)
+                mix = self._share(lambda n, seed: tf.random.stateless_uniform([n, 1, 1, 1], seed), reals.shape[0], -1 - turn)
                 penalty = losses.gradient_penalty(lambda x: self.discriminator(x)["logits"], reals, fakes, mix)
                 terms["loss/gradient_penalty"] = self.config.loss.lambda_gp * penalty
             terms |= self.discriminator_terms(real, fake, inputs)
@@ -159,12 +159,12 @@ class GAN(keras.Model):
         return self._share(self.draw_in_training, n, turn)
 
     def _share(self, draw, n, turn):
-        """This replica's `n` rows of what is drawn for the global batch."""
+        """This replica's `n` rows of what is drawn for the global batch; `turn` tells an iteration's draws apart."""
         context = tf.distribute.get_replica_context()
         replicas, index = context.num_replicas_in_sync, context.replica_id_in_sync_group
         seed = tf.random.fold_in(tf.random.fold_in([self.config.seed, 0], self.iteration.value), turn + 1)
-        mine = lambda t: t[index * n : (index + 1) * n] if replicas > 1 else t  # noqa: E731
-        return tf.nest.map_structure(lambda t: tf.ensure_shape(mine(t), [n, *t.shape[1:]]), draw(replicas * n, seed))
+        rows = slice(None) if replicas == 1 else slice(index * n, (index + 1) * n)
+        return tf.nest.map_structure(lambda t: tf.ensure_shape(t[rows], [n, *t.shape[1:]]), draw(replicas * n, seed))
 
     def _update_ema(self):
         """average += (1 - decay) (weight - average), on each device from its own copy.
