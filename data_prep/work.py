@@ -1,6 +1,7 @@
 """Independent pieces of work on all cores, in processes that never import TensorFlow unless the work itself does."""
 
 import concurrent.futures
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -37,13 +38,32 @@ def ordered_map(function: Callable[[Any], Any], tasks: Iterable[Any], workers: i
     waiting: deque[concurrent.futures.Future] = deque()
     try:
         for task in tasks:
-            waiting.append(pool.submit(function, task))
+            with _sigint_held():  # `submit` may start a process.
+                waiting.append(pool.submit(function, task))
             if len(waiting) > 4 * workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _sigint_held() -> Iterator[None]:
+    """Ctrl-C waits for the end of the block, so that a process started in it is neither born half nor reached before `_settle`."""
+    if threading.current_thread() is not threading.main_thread():  # Only the main thread may set handlers, or is interrupted.
+        yield
+        return
+    came = []
+    handler = signal.signal(signal.SIGINT, lambda *_: came.append(True))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Which the new process inherits.
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _settle() -> None:

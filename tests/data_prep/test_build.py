@@ -137,7 +137,8 @@ def test_kill_9_in_mid_build_then_the_same_command(tmp_path):
     assert tfds.builder_from_directory(out).info.splits["train"].num_examples == 2000
 
 
-def test_ctrl_c_leaves_nothing(tmp_path):
+@pytest.mark.parametrize("wait_s", [0.0, 1.5])  # while the workers start; while they work
+def test_ctrl_c_leaves_nothing(wait_s, tmp_path):
     arguments = ["blocks", "--out", tmp_path / "data", "--size", 64, "--count", 100_000, "--workers", 2]
     # A session of its own, so that Ctrl-C reaches the whole foreground group, workers too, as in a terminal.
     process = subprocess.Popen(
@@ -148,7 +149,7 @@ def test_ctrl_c_leaves_nothing(tmp_path):
         assert process.poll() is None
         assert time.monotonic() < deadline_s
         time.sleep(0.05)
-    time.sleep(1)
+    time.sleep(wait_s)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
