@@ -132,7 +132,7 @@ def _settle(pending, checkpoints):
     logs = [(iteration, {k: float(v) for k, v in values.items()}) for iteration, values in pending]
     for iteration, values in logs:
         if not all(map(math.isfinite, values.values())):
-            losses = ", ".join(f"{k}={v:g}" for k, v in values.items() if k.startswith("loss/"))
+            losses = ", ".join(f"{k}={v:g}" for k, v in values.items() if k.startswith("loss/") or not math.isfinite(v))
             raise Diverged(
                 f"iteration {iteration} gave {losses}: lower optim.d_lr and optim.g_lr or set device.precision=float32; "
                 f"the last good checkpoint is {checkpoints.latest or 'none yet'}"

@@ -51,6 +51,11 @@ class GAN(keras.Model):
         super().__init__(autocast=False)
         if not hasattr(losses, f"{config.loss.gan}_discriminator"):
             raise UserError(f"loss.gan={config.loss.gan!r}: use bce, hinge, lsgan or wgan")
+        for name, value in config.train.items():
+            if value <= 0:
+                raise UserError(f"train.{name}={value:g}: use a positive number")
+        if not 0 <= config.model.ema_decay < 1:
+            raise UserError(f"model.ema_decay={config.model.ema_decay:g}: use 0 (no average) to below 1")
         self.config = config
         self.d_steps, self.g_steps = config.train.d_steps, config.train.g_steps
         self.generator, self.ema_generator = make_generator(), make_generator()

@@ -157,6 +157,11 @@ class HoloGAN(GAN):
             raise UserError(f"model.image_size={m.image_size}: use 32, 64 or 128")
         if m.variant not in VARIANTS:
             raise UserError(f"model.variant={m.variant!r}: use paper or official")
+        for name in ("gf", "df", "z_dim"):
+            if m[name] < 2:
+                raise UserError(f"model.{name}={m[name]}: use 2 or more")
+        if m.z_warmup_kimg < 0:
+            raise UserError(f"model.z_warmup_kimg={m.z_warmup_kimg:g}: use 0 for none, or thousands of images")
         for name, (low, high) in config.views.items():
             if low > high or (name == "scale" and low <= 0):
                 rule = "low > 0 and low <= high" if name == "scale" else "low <= high"
@@ -173,7 +178,8 @@ class HoloGAN(GAN):
         z = tf.random.stateless_uniform([n, self.config.model.z_dim], z_seed, -1.0, 1.0)
         ranges = self.config.views
         low, high = zip(*(ranges[name] for name in VIEW), strict=True)
-        return z, tf.constant(low) + tf.random.stateless_uniform([n, 6], view_seed) * (tf.constant(high) - tf.constant(low))
+        low, high = tf.constant(low, tf.float32), tf.constant(high, tf.float32)
+        return z, low + tf.random.stateless_uniform([n, len(VIEW)], view_seed) * (high - low)
 
     def draw_in_training(self, n, seed):
         """As `draw`, but the latents grow from 0 to their size over the first `model.z_warmup_kimg`.

@@ -226,6 +226,11 @@ def test_the_average_follows_the_weights():
         ({"model.name": "cyclegan"}, r"model.name='cyclegan': use one of .*hologan"),
         ({"loss.gan": "softmax"}, r"loss.gan='softmax': use bce, hinge, lsgan or wgan"),
         ({"views.elevation_deg": (35.0, 15.0)}, r"views.elevation_deg=\(35, 15\): use \(low, high\)"),
+        ({"train.d_steps": 0}, r"train.d_steps=0: use a positive number"),
+        ({"train.kimg": -1.0}, r"train.kimg=-1: use a positive number"),
+        ({"model.gf": 0}, r"model.gf=0: use 2 or more"),
+        ({"model.z_warmup_kimg": -1.0}, r"model.z_warmup_kimg=-1: use 0 for none"),
+        ({"model.ema_decay": 1.0}, r"model.ema_decay=1: use 0 \(no average\) to below 1"),
         ({"views.scale": (0.0, 1.0)}, r"views.scale=\(0, 1\): .* low > 0"),
     ],
 )
