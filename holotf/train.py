@@ -115,7 +115,7 @@ def publish(model, config, workdir):
     folders = {name: os.path.join(workdir, name) for name in ("pictures", "saved_model", "checkpoints", "events")}
     generate.generate(model, config.generate, folders["pictures"])
     export.export(model, folders["saved_model"], replace=True)
-    kimg = float(model.iteration) * model.images_per_iteration / 1000
+    kimg = int(model.iteration.numpy()) * model.images_per_iteration / 1000
     print(
         f"\nTrained on {kimg:g} thousand images.\n"
         f"  turning picture  {folders['pictures']}/sweep_azimuth.gif, .mp4, .png\n"

@@ -102,6 +102,7 @@ class GAN(keras.Model):
         """Further losses of the generator: a dict of scalars. `fake` is the discriminator's output on its images."""
         return {}
 
+    @tf.autograph.experimental.do_not_convert  # no tensor decides a branch here, and conversion only slows the trace
     def train_step(self, images):
         """One iteration: `d_steps` discriminator updates and `g_steps` generator updates.
 
