@@ -1,4 +1,10 @@
-"""HoloGAN on ray-cast furniture: the embedded default, from nothing to turning chairs in minutes on two cores."""
+"""HoloGAN on ray-cast chairs: the embedded default, from nothing to objects that turn all the way round.
+
+Command   make train, or python main.py --config configs/hologan_blocks.py
+Hardware  2 cores, 24 GiB, no GPU; seed 0; 2026-11-22
+Time      12 min 31 s: data 0.5, training 11:40 (68 images/s), pictures and SavedModel
+Result    48 of 48 chairs turn all the way round, azimuth error 9.0 degrees: docs/results.md
+"""
 
 from configs import base
 
