@@ -30,6 +30,14 @@ setup(
         "gpu": ["tensorflow[and-cuda]==2.21.0"],
         "render": ["moderngl==5.13.0", "trimesh>=4.4", "scipy>=1.13"],
         "beam": ["apache-beam==2.77.0"],
-        "test": ["pytest>=8.2", "pytest-xdist>=3.6", "ruff==0.17.6", "scipy>=1.13", "moderngl==5.13.0", "trimesh>=4.4", "apache-beam==2.77.0"],
+        "test": [
+            "pytest>=8.2",
+            "pytest-xdist>=3.6",
+            "ruff==0.17.6",
+            "scipy>=1.13",
+            "moderngl==5.13.0",
+            "trimesh>=4.4",
+            "apache-beam==2.77.0",
+        ],
     },
 )
