@@ -1,5 +1,6 @@
 """`python -m data_prep`: real TFRecords, written whole or not at all, the same whoever writes them."""
 
+import functools
 import hashlib
 import os
 import pathlib
@@ -142,7 +143,13 @@ def test_ctrl_c_leaves_nothing(wait_s, tmp_path):
     arguments = ["blocks", "--out", tmp_path / "data", "--size", 64, "--count", 100_000, "--workers", 2]
     # A session of its own, so that Ctrl-C reaches the whole foreground group, workers too, as in a terminal.
     process = subprocess.Popen(
-        command(*arguments, module="data_prep"), cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command(*arguments, module="data_prep"),
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell's background job ignores Ctrl-C and hands that down: as in the foreground, whatever started the tests.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     deadline_s = time.monotonic() + 60
     while not any(path.name == "skipped.txt" for path in tmp_path.rglob("*")):
