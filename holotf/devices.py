@@ -44,8 +44,11 @@ def strategy(device):
     if kind == "multi_worker":
         return tf.distribute.MultiWorkerMirroredStrategy()
     if kind == "mirrored":
-        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-        return tf.distribute.MirroredStrategy([d.name for d in devices])
+        if gpus := tf.config.list_logical_devices("GPU"):
+            return tf.distribute.MirroredStrategy([d.name for d in gpus])
+        # Between logical CPUs the default collectives now and then pair the two players' reductions wrongly ("Shape mismatch").
+        cpus = [d.name for d in tf.config.list_logical_devices("CPU")]
+        return tf.distribute.MirroredStrategy(cpus, tf.distribute.ReductionToOneDevice())
     return tf.distribute.get_strategy()
 
 

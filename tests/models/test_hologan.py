@@ -168,7 +168,7 @@ def test_two_replicas_equal_one():
     """The same global batch, in losses and in weights."""
     results = []
     for devices in (1, 2):
-        strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(devices)])
+        strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(devices)], tf.distribute.ReductionToOneDevice())
         config = small_config(**{"loss.lambda_style": 1.0})
         keras.utils.set_random_seed(0)
         with strategy.scope():
