@@ -41,16 +41,33 @@ _WOODS_AND_METALS = _PALETTE[[8, 9, 10]]
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds this source's flags."""
     parser.add_argument("--kinds", default="chair", help=f"comma-separated: {', '.join(KINDS)} (default chair)")
+    add_render_flags(parser)
+
+
+def add_render_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds what every source that renders asks: how many images, from which seed, from where."""
     parser.add_argument("--count", type=int, default=10_000, help="images (default 10000)")
     parser.add_argument("--seed", type=int, default=0, help="0 or more (default 0)")
-    parser.add_argument("--azimuth", default="0,360", metavar="LOW,HIGH", help="degrees, uniform (default 0,360)")
-    parser.add_argument("--elevation", default="15,35", metavar="LOW,HIGH", help="degrees, uniform (default 15,35)")
-    parser.add_argument(
-        "--distance",
-        default="3.5,3.5",
-        metavar="LOW,HIGH",
-        help="camera to object, in the object's bounding radii (default 3.5,3.5)",
-    )
+    ranges = {
+        "azimuth": ("0,360", "degrees, uniform"),
+        "elevation": ("15,35", "degrees, uniform"),
+        "distance": ("3.5,3.5", "camera to object, in the object's bounding radii"),
+    }
+    for name, (default, about) in ranges.items():
+        parser.add_argument(f"--{name}", default=default, metavar="LOW,HIGH", help=f"{about} (default {default})")
+
+
+def parse_render_flags(args: argparse.Namespace) -> dict[str, tuple[float, float]]:
+    """Checks those flags and returns the camera's ranges by feature; UserError names a flag that makes no sense."""
+    if args.count < 1:
+        raise UserError(f"--count {args.count}: use 1 or more")
+    if args.seed < 0:
+        raise UserError(f"--seed {args.seed}: use 0 or more")
+    return {
+        "azimuth_deg": parse_range("--azimuth", args.azimuth, -360, 360),
+        "elevation_deg": parse_range("--elevation", args.elevation, -90, 90),
+        "distance": parse_range("--distance", args.distance, 1.2, 1000),
+    }
 
 
 def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
@@ -63,15 +80,7 @@ def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
     for kind in kinds:
         if kind not in KINDS:
             raise UserError(f"--kinds {kind!r} is unknown: use {', '.join(KINDS)}")
-    if args.count < 1:
-        raise UserError(f"--count {args.count}: use 1 or more")
-    if args.seed < 0:
-        raise UserError(f"--seed {args.seed}: use 0 or more")
-    views = {
-        "azimuth_deg": parse_range("--azimuth", args.azimuth, -360, 360),
-        "elevation_deg": parse_range("--elevation", args.elevation, -90, 90),
-        "distance": parse_range("--distance", args.distance, 1.2, 1000),
-    }
+    views = parse_render_flags(args)
     starts = range(0, args.count, EXAMPLES_PER_TASK)
     number = tfds.features.Scalar(np.float32)
     return ImageBuilder(

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep import render
-from data_prep.blocks import field_of_view, parse_range
+from data_prep.blocks import add_render_flags, field_of_view, parse_render_flags
 from data_prep.render import MeshSpec
 from data_prep.work import ordered_map
 from holotf.errors import UserError
@@ -183,16 +183,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="DEGREES",
         help="turn every mesh about the vertical so that its front is +z; 90 takes +z to +x (default 0)",
     )
-    parser.add_argument("--count", type=int, default=10_000, help="images (default 10000)")
-    parser.add_argument("--seed", type=int, default=0, help="0 or more (default 0)")
-    parser.add_argument("--azimuth", default="0,360", metavar="LOW,HIGH", help="degrees, uniform (default 0,360)")
-    parser.add_argument("--elevation", default="15,35", metavar="LOW,HIGH", help="degrees, uniform (default 15,35)")
-    parser.add_argument(
-        "--distance",
-        default="3.5,3.5",
-        metavar="LOW,HIGH",
-        help="camera to object, in the object's bounding radii (default 3.5,3.5)",
-    )
+    add_render_flags(parser)
     parser.add_argument(
         "--recolour",
         action=argparse.BooleanOptionalAction,
@@ -212,20 +203,12 @@ def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
 
     from data_prep.build import ImageBuilder
 
-    if args.count < 1:
-        raise UserError(f"--count {args.count}: use 1 or more")
-    if args.seed < 0:
-        raise UserError(f"--seed {args.seed}: use 0 or more")
+    views = parse_render_flags(args)
     recolour = args.preset is not None if args.recolour is None else args.recolour
     stretch = (PRESET_STRETCH if args.preset else 1.0) if args.stretch is None else args.stretch
     if not 1 <= stretch <= 4:
         raise UserError(f"--stretch {stretch:g}: use 1 (none) to 4")
-    ranges = {
-        "azimuth_deg": parse_range("--azimuth", args.azimuth, -360, 360),
-        "elevation_deg": parse_range("--elevation", args.elevation, -90, 90),
-        "distance": parse_range("--distance", args.distance, 1.2, 1000),
-        "stretch": (1 / stretch, stretch),
-    }
+    ranges = views | {"stretch": (1 / stretch, stretch)}
     workers = max(args.workers, 1)  # never in this process: it has imported TensorFlow
     specs = find(args)
     # Asked before the build begins, so that what is not installed is said in one line.

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from holotf import native
 from holotf.errors import UserError
 
 STRATEGIES = ("auto", "one", "mirrored", "multi_worker")
@@ -23,6 +24,7 @@ def configure(device):
     if device.threads < 0:
         raise UserError(f"device.threads={device.threads}: use 0 for TensorFlow's choice, or a positive number")
     keras.mixed_precision.set_dtype_policy(device.precision)
+    native.switch(device.native_kernels)
     if device.threads and tf.config.threading.get_intra_op_parallelism_threads() != device.threads:
         tf.config.threading.set_intra_op_parallelism_threads(device.threads)
 

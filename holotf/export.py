@@ -5,6 +5,7 @@ import shutil
 
 import tensorflow as tf
 
+from holotf import native
 from holotf.checkpoint import restore
 from holotf.errors import UserError
 
@@ -36,7 +37,8 @@ def export(model, folder, replace=False):
     module, signatures = model.servable()
     temporary, old = f"{folder}.tmp-{os.getpid()}", f"{folder}.tmp-old-{os.getpid()}"
     try:
-        tf.saved_model.save(module, temporary, signatures)
+        with native.off():  # what is served runs without our code
+            tf.saved_model.save(module, temporary, signatures)
         if os.path.exists(folder):
             os.rename(folder, old)
         os.rename(temporary, folder)

@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from configs import base
+from holotf import native
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -85,3 +86,15 @@ def run(*arguments, module=None, timeout=600, **environment):
     return subprocess.run(
         command(*arguments, module=module), cwd=ROOT, env=environment, text=True, capture_output=True, timeout=timeout, check=False
     )
+
+
+@pytest.fixture(params=["native", "xla"])
+def each_way(request):
+    """Runs a test with our own kernels and with XLA's; where ours cannot be built, once."""
+    if request.param == "xla":
+        with native.off():
+            yield
+    elif native.kernels() is None:
+        pytest.skip("our kernels cannot be built here")
+    else:
+        yield

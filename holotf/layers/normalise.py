@@ -1,11 +1,13 @@
-"""Instance normalisation with its scale, shift and leaky ReLU, as one XLA kernel forward and one backward.
+"""Instance normalisation with its scale, shift and leaky ReLU, as one kernel forward and one backward: our own, or XLA's.
 
-Convolutions are TensorFlow's own (oneDNN, cuDNN), the fastest there are, so a step is never compiled whole; but what lies between
-them is bound by memory, and fused it takes a half to a fifth of the time.
+Convolutions are TensorFlow's own (oneDNN, cuDNN), so a step is never compiled whole; but what lies between them is bound by
+memory, and fused it takes a half to a fifth of the time.
 """
 
 import keras
 import tensorflow as tf
+
+from holotf import native
 
 
 def _terms(x, scale, shift, epsilon):
@@ -57,11 +59,28 @@ def instance_norm(x, scale, shift, *, epsilon, negative_slope=1.0):
       Tensor of x's shape and dtype.
     """
 
+    inputs = [tf.convert_to_tensor(t) for t in (x, scale, shift)]
+    kernels = native.kernels(inputs[0])
+
     @tf.custom_gradient
     def run(*inputs):
         return _forward(*inputs, epsilon, negative_slope), lambda g: _backward(*inputs, g, epsilon, negative_slope)
 
-    return run(*map(tf.convert_to_tensor, (x, scale, shift)))
+    @tf.custom_gradient
+    def run_native(x, scale, shift):
+        settings = {"slope": negative_slope, "threads": native.threads()}
+        y, mean, rate = kernels.holotf_norm_forward(x=x, scale=scale, shift=shift, epsilon=epsilon, **settings)
+
+        def gradient(g):
+            options = {"x": x, "scale": scale, "shift": shift, "mean": mean, "rate": rate, "dy": g}
+            dx, *style = kernels.holotf_norm_backward(**options, **settings)  # dscale and dshift of each sample, [B,C]
+            style = [tf.ensure_shape(t, [x.shape[0], x.shape[-1]]) for t in style]
+            style = [tf.reduce_sum(t, axis=0) for t in style] if scale.shape.rank == 1 else style
+            return tf.ensure_shape(dx, x.shape), *style
+
+        return tf.ensure_shape(y, x.shape), gradient
+
+    return run(*inputs) if kernels is None else run_native(*inputs)
 
 
 @tf.function(jit_compile=True, autograph=False)

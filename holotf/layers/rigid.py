@@ -8,6 +8,8 @@ import math
 
 import tensorflow as tf
 
+from holotf import native
+
 
 def _cos_sin(angle_deg):
     """cos and sin of an angle in degrees, exact at every multiple of 90."""
@@ -124,11 +126,25 @@ def resample(volume, matrix):
     if len(volume.shape) != 5 or len(set(volume.shape[1:4])) != 1:
         raise ValueError(f"volume of shape {tuple(volume.shape)}: a rigid transform needs a cube [B, N, N, N, C]")
 
+    inputs = [tf.convert_to_tensor(t) for t in (volume, matrix)]
+    kernels = native.kernels(*inputs)
+
     @tf.custom_gradient
     def run(*inputs):
         return _forward(*inputs), lambda g: [_backward(*inputs, g, i) for i in range(2)]
 
-    return run(*map(tf.convert_to_tensor, (volume, matrix)))
+    @tf.custom_gradient
+    def run_native(volume, matrix):
+        threads = native.threads()
+
+        def gradient(g):
+            to_volume = kernels.holotf_resample_backward(upstream=g, matrix=matrix, threads=threads)
+            return tf.ensure_shape(to_volume, volume.shape), _backward(volume, matrix, g, 1)
+
+        out = kernels.holotf_resample_forward(volume=volume, matrix=matrix, threads=threads)
+        return tf.ensure_shape(out, volume.shape), gradient
+
+    return run(*inputs) if kernels is None else run_native(*inputs)
 
 
 def rigid_transform(volume, views):

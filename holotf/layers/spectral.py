@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from holotf.layers.convolution import conv2d
+
 
 def power_iteration(kernel, u, iterations=1):
     """Estimates of the first singular vectors: v = u W^T / |u W^T|, u = v W / |v W|.
@@ -82,7 +84,7 @@ class SpectralConv2D(SpectralNorm):
     def call(self, x):
         """[B, H, W, C] -> [B, H / strides, W / strides, filters] in the compute dtype."""
         x = tf.cast(x, self.compute_dtype)
-        return tf.nn.bias_add(tf.nn.conv2d(x, self.normalised_kernel(), self.strides, "SAME"), tf.cast(self.bias, x.dtype))
+        return conv2d(x, self.normalised_kernel(), self.bias, self.strides)
 
 
 class SpectralDense(SpectralNorm):

@@ -10,6 +10,7 @@ import tensorflow as tf
 from holotf import losses
 from holotf.errors import UserError
 from holotf.layers.adain import AdaIN
+from holotf.layers.convolution import Conv2D, ConvTranspose
 from holotf.layers.normalise import InstanceNorm, leaky_relu
 from holotf.layers.projection import Projection
 from holotf.layers.rigid import rigid_transform
@@ -54,19 +55,16 @@ class Generator(keras.Model):
         def adain():
             return AdaIN(relu_map=released, negative_slope=self.slope)
 
-        def conv(layer, filters, size, strides=1, **options):
-            return layer(filters, size, strides, padding="same", kernel_initializer=_normal(), **options)
-
         self.constant = self.add_weight(name="constant", shape=(1, 4, 4, 4, 8 * gf), initializer=_normal(), autocast=False)
         self.norm_3d = [adain() for _ in range(3)]
-        self.up_3d = [conv(keras.layers.Conv3DTranspose, wide * filters, 3, 2) for filters in (2 * gf, gf)]
+        self.up_3d = [ConvTranspose(wide * filters, 3) for filters in (2 * gf, gf)]
         after = [] if released and not large else [gf, gf]
-        self.after_rotation = [conv(keras.layers.Conv3D, filters, 3) for filters in after]
+        self.after_rotation = [keras.layers.Conv3D(filters, 3, padding="same", kernel_initializer=_normal()) for filters in after]
         self.projection = Projection(16 * gf // wide, self.slope)
         widths = (4 * gf, gf, gf // 2)[: SIZES.index(image_size) + 1]
-        self.up_2d = [conv(keras.layers.Conv2DTranspose, filters, 4, 2) for filters in widths]
+        self.up_2d = [ConvTranspose(filters, 4) for filters in widths]
         self.norm_2d = [adain() for _ in widths]
-        self.to_rgb = conv(keras.layers.Conv2D, 3, 4, dtype="float32")
+        self.to_rgb = Conv2D(3, 4, dtype="float32")
         _make_weights(self, [1, z_dim], [1, len(VIEW)])
 
     def call(self, z, views):
@@ -283,10 +281,10 @@ class Servable(tf.Module):
 
         def generate(z, azimuth_deg, elevation_deg, scale, translation):
             angles_scale = tf.stack([azimuth_deg, elevation_deg, scale], axis=1)
-            return {"images": model.sample(z, tf.concat([angles_scale, translation], axis=1))}
+            return {"images": model.images(z, tf.concat([angles_scale, translation], axis=1))}
 
         def sample(seed, n):
-            return {"images": model.sample(*model.draw(n, tf.stack([seed, 0])))}
+            return {"images": model.images(*model.draw(n, tf.stack([seed, 0])))}
 
         def encode(images):
             return {"z": model.discriminator(tf.cast(images, tf.float32) / 127.5 - 1.0)["z_hat"]}

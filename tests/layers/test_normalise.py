@@ -6,6 +6,7 @@ from holotf.layers.adain import AdaIN
 from holotf.layers.normalise import InstanceNorm, instance_norm
 
 RNG = np.random.default_rng(0)
+pytestmark = pytest.mark.usefixtures("each_way")
 
 
 def reference(x, scale, shift, epsilon, slope):

@@ -6,6 +6,7 @@ from scipy import ndimage
 from holotf.layers import rigid
 
 N = 6
+pytestmark = pytest.mark.usefixtures("each_way")
 
 
 def view(azimuth=0.0, elevation=0.0, scale=1.0, x=0.0, y=0.0, z=0.0, batch=1, dtype=tf.float32):

@@ -6,6 +6,7 @@ from conftest import small_config
 
 from holotf import models
 from holotf.errors import UserError
+from holotf.models.gan import Adam
 from holotf.models.hologan import Discriminator, Generator
 
 
@@ -196,6 +197,20 @@ def test_two_replicas_equal_one():
             np.testing.assert_allclose(a[1], b[1], atol=2e-5, err_msg=a[0])
 
 
+def test_the_fused_adam_equals_keras():
+    rng = np.random.default_rng(0)
+    start, gradients = rng.normal(size=7).astype(np.float32), rng.normal(size=(5, 7)).astype(np.float32)
+    ends = []
+    for kind in (Adam, keras.optimizers.Adam):
+        weight, optimizer = keras.Variable(start), kind(0.1, 0.5, 0.999)
+        optimizer.build([weight])
+        for gradient in gradients:
+            optimizer.apply([tf.constant(gradient)], [weight])
+        ends.append(weight.numpy())
+    np.testing.assert_allclose(*ends, rtol=1e-6)
+    assert np.abs(ends[0] - start).min() > 0.01
+
+
 def test_train_step_works_under_keras_fit():
     config = small_config()
     model = models.build(config)
@@ -205,17 +220,17 @@ def test_train_step_works_under_keras_fit():
     assert int(model.iteration) == 2
 
 
-def test_the_average_follows_the_weights():
-    config = small_config(**{"model.ema_decay": 0.5})
+@pytest.mark.parametrize(("updates", "rate"), [(0, 1 - 2 / 11), (10**6, 0.5)], ids=["early", "late"])
+def test_the_average_follows_the_weights(updates, rate):
+    """By 1 - (1 + updates) / (10 + updates) at first, by 1 - ema_decay later."""
+    config = small_config(**{"model.ema_decay": 0.5, "train.g_steps": 1, "train.kimg": 1e6})
     model = models.build(config)
-    start = model.generator.constant.numpy()
+    model.g_optimizer.iterations.assign(updates)
+    start = [v.numpy() for v in model.generator.variables]
     tf.function(model.train_step)(batch(config))
-    new = model.generator.constant.numpy()
-    rate = 1 - 3 / 12  # two updates so far: (1 + 2) / (10 + 2)
-    first = model.ema_generator.constant.numpy()
-    assert np.any(new != start)
-    # after the first update the average moved by 1 - 2 / 11, after the second by 1 - 3 / 12 of what was left
-    assert np.abs(first - new).max() < np.abs(start - new).max() * (1 - rate) * 1.5
+    for old, new, average in zip(start, model.generator.variables, model.ema_generator.variables, strict=True):
+        np.testing.assert_allclose(average.numpy(), old + rate * (new.numpy() - old), atol=1e-7)
+    assert np.any(model.generator.constant.numpy() != start[0])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,163 @@
+"""Convolutions as matrix products over patches, where oneDNN's own are slow.
+
+oneDNN reaches a third to a fifth of its speed in the filter gradient of a large kernel over a small image, in transposed
+convolutions of many channels, and in a convolution down to three channels. Each is a matrix product once the patches are laid
+out, which our kernels do at the speed of memory. Without the kernels (holotf/native says when) these are TensorFlow's operations.
+"""
+
+import keras
+import tensorflow as tf
+
+from holotf import native
+
+# Where the products win (docs/performance.md): kernels of as many weights, over images of at most as many positions.
+_WEIGHTS, _POSITIONS = 200_000, 1024
+_FEW = 4  # output channels
+
+
+def _spread(x, kernel, bias, stride, pad, kernels):
+    """large[stride i + tap - pad] += W[tap] x[i]: one product gives every tap's share, and folding adds what overlaps.
+
+    Args:
+      x: [B, d.., I].
+      kernel: [taps.., O, I], of x's dtype.
+      bias: [O] float32.
+      stride, pad: as in the formula.
+      kernels: the op library.
+
+    Returns:
+      [B, stride d.., O], of x's dtype.
+    """
+    outputs, inputs = kernel.shape[-2:]
+    space = [stride * d for d in x.shape[1:-1]]
+    settings = {"kernel": kernel.shape[0], "stride": stride, "pad": pad, "threads": native.threads()}
+
+    @tf.custom_gradient
+    def run(x, kernel, bias):
+        rows = tf.reshape(x, [-1, inputs])  # [B,d..,I] -> [B*d..,I]
+        matrix = tf.reshape(kernel, [-1, inputs])  # [taps..,O,I] -> [taps*O,I]
+        patches = tf.matmul(rows, matrix, transpose_b=True)  # [B*d..,taps*O]
+        patches = tf.reshape(patches, [-1, *x.shape[1:-1], matrix.shape[0]])
+        large = kernels.holotf_fold(patches=patches, bias=bias, **settings)
+
+        def gradient(upstream):
+            patches, sums = kernels.holotf_unfold(large=upstream, **settings)  # [B*d..,taps*O], [B,O]
+            patches = tf.ensure_shape(patches, [rows.shape[0], matrix.shape[0]])
+            dx = tf.reshape(tf.matmul(patches, matrix), tf.shape(x))
+            dkernel = tf.reshape(tf.matmul(patches, rows, transpose_a=True), kernel.shape)
+            return tf.ensure_shape(dx, x.shape), dkernel, tf.reduce_sum(tf.ensure_shape(sums, [x.shape[0], outputs]), axis=0)
+
+        return tf.ensure_shape(large, [x.shape[0], *space, outputs]), gradient
+
+    return run(x, kernel, tf.cast(bias, tf.float32))
+
+
+def conv_transpose(x, kernel, bias):
+    """A transposed convolution, "same" padding, stride 2, in two or three dimensions.
+
+    Args:
+      x: [B, d.., I], every axis of the space static.
+      kernel: [taps.., O, I], of x's dtype.
+      bias: [O] float32.
+
+    Returns:
+      [B, 2 d.., O], of x's dtype.
+    """
+    worthwhile = kernel.shape.num_elements() >= _WEIGHTS and x.shape[1:-1].num_elements() <= _POSITIONS
+    if worthwhile and (kernels := native.kernels(x)):
+        return _spread(x, kernel, bias, 2, (kernel.shape[0] - 2) // 2, kernels)
+    shape = tf.stack([tf.shape(x)[0], *(2 * d for d in x.shape[1:-1]), kernel.shape[-2]])
+    return tf.nn.bias_add(tf.nn.conv_transpose(x, kernel, shape, 2, "SAME"), tf.cast(bias, x.dtype))
+
+
+def conv2d(x, kernel, bias, strides=1):
+    """A convolution, "same" padding.
+
+    Args:
+      x: [B, H, W, I], H and W static.
+      kernel: [k, k, I, O], of x's dtype.
+      bias: [O] float32.
+      strides: in both directions.
+
+    Returns:
+      [B, H / strides, W / strides, O], of x's dtype.
+    """
+    taps, (inputs, outputs) = kernel.shape[0], kernel.shape[-2:]
+    if strides == 1 and outputs <= _FEW < inputs and (kernels := native.kernels(x)):
+        # Read backwards, a convolution of stride 1 spreads its input too.
+        flipped = tf.transpose(kernel[::-1, ::-1], [0, 1, 3, 2])  # [k,k,I,O] -> [k,k,O,I]
+        return _spread(x, flipped, bias, 1, taps - 1 - (taps - 1) // 2, kernels)
+    positions = x.shape[1] * x.shape[2] // strides**2
+    worthwhile = kernel.shape.num_elements() >= _WEIGHTS and positions <= _POSITIONS and strides == 2 and x.shape[1] % 2 == 0
+    if worthwhile and (kernels := native.kernels(x)):
+        y = _with_product_gradient(x, kernel, strides, kernels)
+    else:
+        y = tf.nn.conv2d(x, kernel, strides, "SAME")
+    return tf.nn.bias_add(y, tf.cast(bias, x.dtype))
+
+
+def _with_product_gradient(x, kernel, strides, kernels):
+    """The convolution with dW = patches(x)^T dy."""
+    settings = {"kernel": kernel.shape[0], "stride": strides, "pad": (kernel.shape[0] - strides) // 2, "threads": native.threads()}
+
+    @tf.custom_gradient
+    def run(x, kernel):
+        def gradient(upstream):
+            dx = tf.raw_ops.Conv2DBackpropInput(
+                input_sizes=tf.shape(x), filter=kernel, out_backprop=upstream, strides=[1, strides, strides, 1], padding="SAME"
+            )
+            patches, _ = kernels.holotf_unfold(large=x, **settings)  # [B*h*w,taps*I]
+            rows = tf.reshape(upstream, [-1, kernel.shape[-1]])  # [B,h,w,O] -> [B*h*w,O]
+            patches = tf.ensure_shape(patches, [rows.shape[0], kernel.shape[:-1].num_elements()])
+            return tf.ensure_shape(dx, x.shape), tf.reshape(tf.matmul(patches, rows, transpose_a=True), kernel.shape)
+
+        return tf.nn.conv2d(x, kernel, strides, "SAME"), gradient
+
+    return run(x, kernel)
+
+
+class _Convolution(keras.layers.Layer):
+    def __init__(self, filters, kernel_size, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.filters, self.kernel_size = filters, kernel_size
+
+    def _make(self, shape):
+        normal = keras.initializers.RandomNormal(stddev=0.02)
+        self.kernel = self.add_weight(name="kernel", shape=shape, initializer=normal, autocast=False)
+        self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros", autocast=False)
+
+
+class ConvTranspose(_Convolution):
+    """`conv_transpose` with its weights, in two or three dimensions as its input has.
+
+    Args:
+      filters: output channels.
+      kernel_size: of the square or cubic kernel.
+    """
+
+    def build(self, input_shape):
+        """Makes the weights."""
+        self._make((*[self.kernel_size] * (len(input_shape) - 2), self.filters, input_shape[-1]))
+
+    def call(self, x):
+        """[B, d.., I] -> [B, 2 d.., filters] in the compute dtype."""
+        x = tf.cast(x, self.compute_dtype)
+        return conv_transpose(x, tf.cast(self.kernel, x.dtype), self.bias)
+
+
+class Conv2D(_Convolution):
+    """`conv2d` of stride 1 with its weights.
+
+    Args:
+      filters: output channels.
+      kernel_size: of the square kernel.
+    """
+
+    def build(self, input_shape):
+        """Makes the weights."""
+        self._make((self.kernel_size, self.kernel_size, input_shape[-1], self.filters))
+
+    def call(self, x):
+        """[B, H, W, I] -> [B, H, W, filters] in the compute dtype."""
+        x = tf.cast(x, self.compute_dtype)
+        return conv2d(x, tf.cast(self.kernel, x.dtype), self.bias)

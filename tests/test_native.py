@@ -1,0 +1,114 @@
+"""Our kernels against the operations they stand for; and that the project does without them where it must."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import ROOT
+
+from holotf import native
+from holotf.layers import convolution, normalise, rigid
+
+needs_kernels = pytest.mark.skipif(native.kernels() is None, reason="our kernels cannot be built here")
+RNG = np.random.default_rng(0)
+
+
+def random(*shape, dtype=tf.float32):
+    return tf.cast(RNG.normal(size=shape), dtype)
+
+
+def value_and_gradients(function, inputs):
+    """The function, and the gradients of its sum under fixed random weights, as float32 arrays."""
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        y = function(*inputs)
+        weights = np.random.default_rng(1).normal(size=y.shape).astype(np.float32)
+        total = tf.reduce_sum(tf.cast(y, tf.float32) * weights)
+    return [tf.cast(t, tf.float32).numpy() for t in (y, *tape.gradient(total, inputs))]
+
+
+def assert_close(function, *inputs, tolerance):
+    """Our kernels, in the inputs' type, against TensorFlow's operations in float32; in units of each result's largest value."""
+    ours = value_and_gradients(function, inputs)
+    with native.off():
+        theirs = value_and_gradients(function, [tf.cast(t, tf.float32) for t in inputs])
+    for a, b in zip(ours, theirs, strict=True):
+        assert np.abs(b).max() > 0
+        np.testing.assert_allclose(a, b, atol=tolerance * np.abs(b).max(), rtol=0)
+
+
+@needs_kernels
+@pytest.mark.parametrize(("dtype", "tolerance"), [(tf.float32, 1e-5), (tf.bfloat16, 1e-2)])
+@pytest.mark.parametrize("style", [(3, 37), (37,)], ids=["each", "shared"])
+def test_instance_norm(dtype, tolerance, style):
+    scale, shift = random(*style), random(*style)
+
+    def norm(x, scale, shift):
+        return normalise.instance_norm(x, scale, shift, epsilon=1e-5, negative_slope=0.2)
+
+    # a mean of 30 deviations: sums of squares would lose it, centred ones do not
+    assert_close(norm, random(3, 9, 11, 37, dtype=dtype) + (0 if dtype == tf.bfloat16 else 30), scale, shift, tolerance=tolerance)
+
+
+@needs_kernels
+@pytest.mark.parametrize(("dtype", "tolerance"), [(tf.float32, 2e-6), (tf.bfloat16, 1e-2)])
+def test_resampling(dtype, tolerance):
+    views = tf.constant([[30, 20, 1, 0, 0, 0], [200, -70, 0.6, 0.3, -0.2, 0.1], [77, 45, 1.7, 0, 0.5, 0]], tf.float32)
+    matrix = rigid.inverse_view_matrix(views)
+    assert_close(lambda v: rigid.resample(v, matrix), random(3, 6, 6, 6, 5, dtype=dtype), tolerance=tolerance)
+
+
+@needs_kernels
+@pytest.mark.parametrize(("dtype", "tolerance"), [(tf.float32, 3e-6), (tf.bfloat16, 2e-2)])
+@pytest.mark.parametrize(
+    ("space", "taps", "outputs"), [((5, 5), 4, 6), ((4, 4, 4), 3, 6), ((3, 3), 2, 5), ((3, 3), 5, 5)], ids=["2D", "3D", "2", "5"]
+)
+def test_transposed_convolution(monkeypatch, dtype, tolerance, space, taps, outputs):
+    monkeypatch.setattr(convolution, "_WEIGHTS", 0)
+    kernel, bias = random(*[taps] * len(space), outputs, 7, dtype=dtype), random(outputs)
+    assert_close(convolution.conv_transpose, random(2, *space, 7, dtype=dtype), kernel, bias, tolerance=tolerance)
+
+
+@needs_kernels
+@pytest.mark.parametrize(("dtype", "tolerance"), [(tf.float32, 3e-6), (tf.bfloat16, 2e-2)])
+@pytest.mark.parametrize(("taps", "outputs", "strides"), [(4, 3, 1), (3, 3, 1), (5, 9, 2), (4, 9, 2)])
+def test_convolution(monkeypatch, dtype, tolerance, taps, outputs, strides):
+    monkeypatch.setattr(convolution, "_WEIGHTS", 0)
+    kernel, bias = random(taps, taps, 7, outputs, dtype=dtype), random(outputs)
+    assert_close(lambda *a: convolution.conv2d(*a, strides), random(2, 8, 8, 7, dtype=dtype), kernel, bias, tolerance=tolerance)
+
+
+@needs_kernels
+def test_results_do_not_depend_on_the_number_of_threads():
+    x, kernels = random(5, 4, 4, 8), native.kernels()
+    one, many = (
+        kernels.holotf_norm_forward(x=x, scale=[1.0] * 8, shift=[0.0] * 8, epsilon=0.0, slope=1.0, threads=t) for t in (1, 3)
+    )
+    np.testing.assert_array_equal(one.y, many.y)
+
+
+def test_types_without_a_kernel_are_left_to_xla():
+    assert native.kernels(tf.zeros(1, tf.float64)) is None
+
+
+@pytest.mark.parametrize(
+    ("compiler", "message"),
+    [("", "no C++ compiler (g++ or clang++)"), ("false", "false cannot build our kernels, training goes on without them")],
+)
+def test_without_a_working_compiler_it_says_so_and_goes_on(tmp_path, compiler, message):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, tensorflow as tf\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "from holotf.layers.normalise import instance_norm\n"
+        "print(instance_norm(tf.ones([1, 2, 2, 3]), tf.ones(3), tf.ones(3), epsilon=1.0).numpy().mean())\n"
+    )
+    path = os.environ["PATH"] if compiler else "/nowhere"
+    environment = {**os.environ, "CXX": compiler, "PATH": path, "XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, script], env=environment, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert message in done.stderr
+    assert done.stdout.strip() == "1.0"
