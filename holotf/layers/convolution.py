@@ -11,7 +11,7 @@ import tensorflow as tf
 from holotf import native
 
 # Where the products win (docs/performance.md): kernels of as many weights, over images of at most as many positions.
-_WEIGHTS, _POSITIONS = 200_000, 1024
+_WEIGHTS, _POSITIONS = 50_000, 1024
 _FEW = 4  # output channels
 
 
