@@ -3,7 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: train test lint clean
+PEER ?= $(wildcard ../shared/bench/torch_official64.py)
+DATA := data/blocks32
+
+.PHONY: train test bench lint clean
 train: $(VENV)/.ready
 	$(RUN) main.py --config configs/hologan_blocks.py
 
@@ -12,6 +15,20 @@ test: $(VENV)/.ready-test
 
 lint: $(VENV)/.ready-test
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+
+# PEER=SCRIPT races a PyTorch script, in an environment of its own.
+bench: $(VENV)/.ready $(if $(PEER),$(VENV)-peer/.ready)
+	$(RUN) -m benchmarks.step $(if $(PEER),--peer $(PEER) --peer-python $(VENV)-peer/bin/python)
+	$(RUN) -m benchmarks.resample
+	$(RUN) -m benchmarks.input
+	$(RUN) -m benchmarks.infer
+	test -e $(DATA) || $(RUN) -m data_prep blocks --size 32 --out $(DATA)
+	$(RUN) -m benchmarks.scaling --data $(DATA)
+
+$(VENV)-peer/.ready:
+	$(PYTHON) -m venv $(VENV)-peer
+	$(VENV)-peer/bin/pip install -q torch==2.13.0 numpy
+	touch $@
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -25,4 +42,4 @@ $(VENV)/.ready-test: setup.py $(VENV)/bin/python
 	touch $@ $(VENV)/.ready
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(VENV)-peer build *.egg-info

@@ -64,6 +64,7 @@ def get_config():
                 "strategy": "auto",  # auto (mirrored where there are several GPUs), one, mirrored or multi_worker (TF_CONFIG)
                 "precision": "float32",  # or mixed_bfloat16
                 "threads": 0,  # of one operation; 0: TensorFlow's choice
+                "xla": "auto",  # compile the whole step: auto (on one GPU), on or off; on a CPU it loses oneDNN and is far slower
                 "native_kernels": True,  # our own CPU kernels where there is a C++ compiler; False: XLA and oneDNN alone
             },
         }

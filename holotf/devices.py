@@ -8,6 +8,7 @@ from holotf.errors import UserError
 
 STRATEGIES = ("auto", "one", "mirrored", "multi_worker")
 PRECISIONS = ("float32", "mixed_bfloat16")
+XLA = ("auto", "on", "off")
 
 
 def configure(device):
@@ -52,6 +53,32 @@ def strategy(device):
         cpus = [d.name for d in tf.config.list_logical_devices("CPU")]
         return tf.distribute.MirroredStrategy(cpus, tf.distribute.ReductionToOneDevice())
     return tf.distribute.get_strategy()
+
+
+def compiled(device, replicas, step):
+    """The training step, compiled whole by XLA where the config says so.
+
+    Args:
+      device: `config.device`; "auto" compiles on a single GPU.
+      replicas: over all workers.
+      step: function of a batch.
+
+    Raises:
+      UserError: a choice that is not there, or "on" with several replicas.
+    """
+    if device.xla not in XLA:
+        raise UserError(f"device.xla={device.xla!r}: use auto, on or off")
+    if device.xla == "on" and replicas > 1:
+        raise UserError(f"device.xla='on' with {replicas} replicas: use auto or off, since the step exchanges gradients midway")
+    if device.xla == "off" or (device.xla == "auto" and (replicas > 1 or not tf.config.list_physical_devices("GPU"))):
+        return step
+    whole = tf.function(step, autograph=False, jit_compile=True)
+
+    def run(*batch):
+        with native.off():  # XLA cannot look into our kernels
+            return whole(*batch)
+
+    return run
 
 
 def worker(strategy):

@@ -57,9 +57,11 @@ def train(config, workdir):
     images = iter(strategy.distribute_datasets_from_function(lambda _: stream))
     real = next(iter(data.batches(config.data, config.model.image_size, batch_size, config.seed)))
 
+    step = devices.compiled(config.device, replicas, model.train_step)
+
     @tf.function(autograph=False)
     def iterate(batch):
-        logs = strategy.run(model.train_step, args=(batch,))
+        logs = strategy.run(step, args=(batch,))
         return {k: strategy.reduce("MEAN", v, axis=None) for k, v in logs.items()}
 
     board, pending = Board(workdir, config, active=worker == 0), []

@@ -81,6 +81,26 @@ def test_convolution(monkeypatch, dtype, tolerance, taps, outputs, strides):
     assert_close(lambda *a: convolution.conv2d(*a, strides), random(2, 8, 8, 7, dtype=dtype), kernel, bias, tolerance=tolerance)
 
 
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
+def test_sub_pixel_convolution_is_the_transposed_one(dtype):
+    x, kernel, bias = random(2, 5, 6, 7, dtype=dtype), random(4, 4, 3, 7, dtype=dtype), random(3)
+
+    def transposed(x, kernel, bias):
+        return tf.nn.conv2d_transpose(x, kernel, [2, 10, 12, 3], 2, "SAME") + tf.cast(bias, dtype)
+
+    tolerance = 1e-12 if dtype == tf.float64 else 2e-6
+    for function in (transposed, convolution._sub_pixel):
+        with tf.GradientTape() as tape:
+            tape.watch([x, kernel, bias])
+            y = function(x, kernel, bias)
+            total = tf.reduce_sum(y**3)
+        found = [y, *tape.gradient(total, [x, kernel, bias])]
+        if function is transposed:
+            expected = found
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=tolerance * np.abs(b).max() * (1 if a.dtype == dtype else 1e6))
+
+
 @needs_kernels
 def test_results_do_not_depend_on_the_number_of_threads():
     x, kernels = random(5, 4, 4, 8), native.kernels()

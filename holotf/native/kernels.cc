@@ -149,7 +149,8 @@ void norm_backward(const Norm& n, const T* x, const float* scale, const float* s
 
 // ---- Trilinear resampling --------------------------------------------------------------------------------------------------------
 
-// The eight voxels around the point that each output voxel samples: calls visit(output, input, weight), weight > 0.
+// The eight voxels around the point that each output voxel samples: calls visit(output, inputs[8], weights[8]).
+// What lies outside has weight 0 and input 0.
 template <typename Visit>
 void trilinear(const float* m, int64_t n, const Visit& visit) {
   const float middle = (n - 1) / 2.f, half = n / 2.f;
@@ -161,45 +162,66 @@ void trilinear(const float* m, int64_t n, const Visit& visit) {
         float world[3];
         for (int i = 0; i < 3; ++i) world[i] = m[4 * i] * x + m[4 * i + 1] * y + m[4 * i + 2] * z + m[4 * i + 3] * half;
         const float at[3] = {middle - world[2], middle - world[1], world[0] + middle};  // depth, height, width
-        int64_t index[3][2];
-        float weight[3][2];
-        bool seen = true;
+        int64_t index[3][2] = {};
+        float weight[3][2] = {};
         for (int i = 0; i < 3; ++i) {
-          if (!(at[i] > -1.f && at[i] < n)) {  // outside: zero
-            seen = false;
-            break;
-          }
+          if (!(at[i] > -1.f && at[i] < n)) continue;  // outside, or not a number
           const float low = std::floor(at[i]);
           for (int k = 0; k < 2; ++k) {
             const int64_t corner = static_cast<int64_t>(low) + k;
-            const bool inside = corner >= 0 && corner < n;
-            index[i][k] = inside ? corner : 0;
-            weight[i][k] = !inside ? 0.f : k ? at[i] - low : low + 1 - at[i];
+            if (corner < 0 || corner >= n) continue;
+            index[i][k] = corner;
+            weight[i][k] = k ? at[i] - low : low + 1 - at[i];
           }
         }
-        if (!seen) continue;
-        for (int i = 0; i < 2; ++i)
-          for (int j = 0; j < 2; ++j)
-            for (int k = 0; k < 2; ++k) {
-              const float product = weight[0][i] * weight[1][j] * weight[2][k];
-              if (product > 0.f) visit(out, (index[0][i] * n + index[1][j]) * n + index[2][k], product);
-            }
+        int64_t inputs[8];
+        float weights[8];
+        for (int k = 0; k < 8; ++k) {
+          const int a = k >> 2, b = k >> 1 & 1, c = k & 1;
+          weights[k] = weight[0][a] * weight[1][b] * weight[2][c];
+          inputs[k] = weights[k] > 0.f ? (index[0][a] * n + index[1][b]) * n + index[2][c] : 0;
+        }
+        visit(out, inputs, weights);
       }
 }
 
-// forward: y[output] = sum weight x[input]; otherwise its adjoint, y[input] = sum weight x[output].
-template <typename T, bool forward>
-void resample(int64_t batch, int64_t n, int64_t channels, const T* x, const float* matrix, int64_t threads, T* y) {
-  const int64_t size = n * n * n * channels;
+// y[output] = sum weight x[input].
+template <typename T>
+void resample_forward(int64_t batch, int64_t n, int64_t channels, const T* x, const float* matrix, int64_t threads, T* y) {
+  const int64_t C = channels, size = n * n * n * C;
   parallel_for(batch, threads, [&](int64_t b) {
-    std::vector<float> sums(size);
-    const T* xs = x + b * size;
-    trilinear(matrix + 12 * b, n, [&](int64_t output, int64_t input, float weight) {
-      float* to = sums.data() + (forward ? output : input) * channels;
-      const T* from = xs + (forward ? input : output) * channels;
-      for (int64_t c = 0; c < channels; ++c) to[c] += weight * to_float(from[c]);
+    trilinear(matrix + 12 * b, n, [&](int64_t output, const int64_t* inputs, const float* w) {
+      const T* from[8];
+      for (int k = 0; k < 8; ++k) from[k] = x + b * size + inputs[k] * C;
+      T* to = y + b * size + output * C;
+#pragma GCC ivdep
+      for (int64_t c = 0; c < C; ++c) {
+        float sum = 0.f;
+        for (int k = 0; k < 8; ++k) sum += w[k] * to_float(from[k][c]);
+        store(sum, to + c);
+      }
     });
-    for (int64_t i = 0; i < size; ++i) store(sums[i], y + b * size + i);
+  });
+}
+
+// Its adjoint: dx[input] += weight dy[output].
+template <typename T>
+void resample_backward(int64_t batch, int64_t n, int64_t channels, const T* dy, const float* matrix, int64_t threads, T* dx) {
+  const int64_t C = channels, size = n * n * n * C;
+  parallel_for(batch, threads, [&](int64_t b) {
+    std::vector<float> sums(size), upstream(C);
+    trilinear(matrix + 12 * b, n, [&](int64_t output, const int64_t* inputs, const float* w) {
+      const T* from = dy + b * size + output * C;
+      float* g = upstream.data();
+      for (int64_t c = 0; c < C; ++c) g[c] = to_float(from[c]);
+      for (int k = 0; k < 8; ++k) {
+        if (w[k] == 0.f) continue;
+        float* to = sums.data() + inputs[k] * C;
+#pragma GCC ivdep
+        for (int64_t c = 0; c < C; ++c) to[c] += w[k] * g[c];
+      }
+    });
+    for (int64_t i = 0; i < size; ++i) store(sums[i], dx + b * size + i);
   });
 }
 
@@ -376,10 +398,10 @@ void norm_backward_op(const Attributes& a, Call& call) {
                 a.slope, a.threads, dx, dscale, dshift);
 }
 
-template <typename T, bool forward>
+template <typename T, void (*run)(int64_t, int64_t, int64_t, const T*, const float*, int64_t, T*)>
 void resample_op(const Attributes& a, Call& call) {
   const auto shape = call.shape(0);
-  resample<T, forward>(shape[0], shape[1], shape[4], call.in<T>(0), call.in<float>(1), a.threads, call.out<T>(shape));
+  run(shape[0], shape[1], shape[4], call.in<T>(0), call.in<float>(1), a.threads, call.out<T>(shape));
 }
 
 template <typename T>
@@ -430,9 +452,9 @@ __attribute__((constructor)) void add_ops() {
   add_op("HolotfNormBackward", {"x: T", "scale: float", "shift: float", "mean: float", "rate: float", "dy: T"},
          {"dx: T", "dscale: float", "dshift: float"}, {"slope: float"}, compute<norm_backward_op<float>, norm_backward_op<bfloat16>>);
   add_op("HolotfResampleForward", {"volume: T", "matrix: float"}, {"out: T"}, {},
-         compute<resample_op<float, true>, resample_op<bfloat16, true>>);
+         compute<resample_op<float, resample_forward>, resample_op<bfloat16, resample_forward>>);
   add_op("HolotfResampleBackward", {"upstream: T", "matrix: float"}, {"out: T"}, {},
-         compute<resample_op<float, false>, resample_op<bfloat16, false>>);
+         compute<resample_op<float, resample_backward>, resample_op<bfloat16, resample_backward>>);
   add_op("HolotfUnfold", {"large: T"}, {"patches: T", "sums: float"}, {"kernel: int", "stride: int", "pad: int"},
          compute<unfold_op<float>, unfold_op<bfloat16>>);
   add_op("HolotfFold", {"patches: T", "bias: float"}, {"large: T"}, {"kernel: int", "stride: int", "pad: int"},

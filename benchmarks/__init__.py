@@ -1,0 +1,1 @@
+"""Speed tables, each printing its machine and its peers: `python -m benchmarks.step`, or `make bench` for all of them."""
