@@ -10,11 +10,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is impor
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from holotf.errors import UserError
+from holotf.errors import RunError, UserError
 
 DEFAULT = Path(__file__).resolve().parent / "configs" / "hologan_blocks.py"
 CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment: FILE or FILE:variant. Default: hologan_blocks.")
-MODE = flags.DEFINE_enum("mode", "train", ["train", "generate", "export"], "train ends with pictures and a SavedModel.")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "generate", "export"], "train ends with pictures and a SavedModel.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/NAME_OF_THE_CONFIG if not given.")
 
 
@@ -37,14 +37,14 @@ def parse(argv):
 
 
 def main(argv):
-    """Dispatches to the verb. Bad input is one line and exit code 2; a run that diverged, one line and exit code 1."""
+    """Dispatches to the verb. Bad input is one line and exit code 2; a run that broke off, one line and exit code 1."""
     if argv[1:]:
         return fail(f"unknown argument {argv[1]!r}: options start with --", 2)
     file, _, variant = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
     name = f"{Path(file).stem}_{variant}" if variant else Path(file).stem
     try:
         return importlib.import_module(f"holotf.{MODE.value}").run(CONFIG.value, WORKDIR.value or f"runs/{name}")
-    except (UserError, FloatingPointError) as error:
+    except (UserError, RunError) as error:
         return fail(error, 2 if isinstance(error, UserError) else 1)
 
 

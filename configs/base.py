@@ -24,6 +24,10 @@ def get_config():
                 "gf": 64,  # width of the generator
                 "df": 64,  # width of the discriminator
                 "ema_decay": 0.999,  # per generator update
+                "d_norm": "batch",  # of dcgan's discriminator: batch, spectral or none; a gradient penalty needs one of the latter
+                "beta": 1.0,  # of vae: weight of the KL term
+                "beta_warmup_kimg": 0.0,  # thousand images over which that weight grows from 0
+                "likelihood_std": 0.2,  # of vae's pixels, in units of images in [-1, 1]
             },
             "views": {  # uniform in (low, high), one per image; low == high is a constant
                 "azimuth_deg": (0.0, 360.0),
@@ -38,18 +42,25 @@ def get_config():
                 "lambda_identity": 1.0,
                 "lambda_style": 0.0,  # 0: no style heads
                 "lambda_gp": 10.0,  # of wgan's gradient penalty
+                "lambda_r1": 0.0,  # of half the squared gradient norm at real images; 0: off
+                "label_real": 1.0,  # what D is to say of real images, bce and lsgan only; below 1: a soft label
             },
             "optim": {
                 "d_lr": 1e-4,
-                "g_lr": 1e-4,
+                "g_lr": 1e-4,  # and of a model with one optimizer (vae)
                 "beta_1": 0.5,
                 "beta_2": 0.999,
-                "decay_from": 0.5,  # share of the run after which the rates fall linearly to 0; 1: never
+                "decay": "linear",  # linear or step
+                "decay_from": 0.5,  # share of the run after which the rates fall linearly to 0, or step, each time; 1: never
+                "decay_factor": 0.1,  # of a step
             },
             "train": {
                 "batch_size": 32,  # images per update, over all replicas
                 "d_steps": 1,  # discriminator updates per iteration
                 "g_steps": 2,  # generator updates per iteration
+                "flip_labels_kimg": 0.0,  # thousand images for which D is told that real is made and made is real; 0: off
+                "instance_noise": 0.0,  # standard deviation of noise on D's images, in units of [-1, 1]; 0: off
+                "instance_noise_kimg": 0.0,  # thousand images over which that noise falls linearly to 0
                 "kimg": 500.0,  # duration, in thousands of real images shown to the discriminator
                 "log_kimg": 1.0,  # between scalars
                 "sample_kimg": 20.0,  # between pictures
@@ -59,6 +70,15 @@ def get_config():
             "generate": {
                 "seeds": (0, 1, 2, 3, 4, 5, 6, 7),  # one object each
                 "frames": 36,  # of a sweep; of an interpolation from one object to the next
+            },
+            "evaluate": {
+                "kimg": 0.0,  # between evaluations in training, the last at its end; 0: none
+                "best": "kid/mean",  # metric whose best checkpoint is kept in WORKDIR/best
+                "extractor": "efficientnet_lite0",  # of features for KID and FID; inception:FILE, or a .keras or SavedModel path
+                "images": 5000,  # real ones and made ones
+                "identities": 48,  # objects whose sweeps are judged
+                "views": 24,  # of a sweep
+                "cache": "runs/cache",  # features of real images, and pose regressors
             },
             "device": {
                 "strategy": "auto",  # auto (mirrored where there are several GPUs), one, mirrored or multi_worker (TF_CONFIG)

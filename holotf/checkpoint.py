@@ -1,6 +1,9 @@
 """Checkpoints: the whole state of a run, written beside the old one and only then announced."""
 
+import glob
+import json
 import os
+import shutil
 import tempfile
 
 import tensorflow as tf
@@ -8,6 +11,7 @@ import tensorflow as tf
 from holotf import devices, models
 from holotf.errors import UserError
 
+_HIGHER = ("coverage_deg", "share", "monotonicity", "correlation", "diversity")  # metrics that are the higher the better
 _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
@@ -25,7 +29,7 @@ class Checkpoints:
     """
 
     def __init__(self, model, workdir, keep=3, chief=True):
-        self._model = model
+        self._model, self._workdir = model, workdir
         self._state = _state(model)
         self._checkpoint = tf.train.Checkpoint(**self._state)
         self._latest = tf.train.CheckpointManager(self._checkpoint, os.path.join(workdir, "checkpoints"), max_to_keep=keep)
@@ -35,11 +39,45 @@ class Checkpoints:
     @property
     def latest(self):
         """Path of the latest whole checkpoint, or None."""
-        return self._latest.latest_checkpoint
+        return tf.train.latest_checkpoint(self._latest.directory)  # as on disk: the chief may have written since
 
     def save(self):
         """Writes the state; returns the path."""
         return self._manager.save(checkpoint_number=int(self._model.iteration.numpy()))
+
+    def keep_best(self, name, value):
+        """Keeps a copy of the latest checkpoint as WORKDIR/best/checkpoints if it is the best yet by a metric.
+
+        `--workdir WORKDIR/best` then generates, evaluates or exports it.
+
+        Args:
+          name: path of the metric. Pose's coverage, shares and correlations and the diversity are the higher the better, every
+            other one the lower.
+          value: of the latest checkpoint.
+
+        Returns:
+          Whether it is.
+        """
+        best, record = os.path.join(self._workdir, "best"), os.path.join(self._workdir, "best", "metric.json")
+        if os.path.exists(record):
+            with open(record, encoding="utf-8") as file:
+                before = json.load(file)
+            better = value > before["value"] if name.endswith(_HIGHER) else value < before["value"]
+            if before["name"] == name and not better:
+                return False
+        temporary, old = f"{best}.tmp-{os.getpid()}", f"{best}.tmp-old-{os.getpid()}"
+        folder, latest = os.path.join(temporary, "checkpoints"), self.latest
+        os.makedirs(folder)
+        for path in glob.glob(f"{glob.escape(latest)}.*"):
+            shutil.copy(path, folder)
+        tf.compat.v1.train.update_checkpoint_state(folder, os.path.basename(latest))
+        with open(os.path.join(temporary, "metric.json"), "w", encoding="utf-8") as file:
+            json.dump({"name": name, "value": value, "checkpoint": os.path.basename(latest)}, file)
+        if os.path.exists(best):
+            os.rename(best, old)
+        os.rename(temporary, best)
+        shutil.rmtree(old, ignore_errors=True)
+        return True
 
     def restore(self):
         """Loads the latest checkpoint, if there is one.

@@ -7,3 +7,7 @@ class UserError(ValueError):
     The command lines (`main.py`, `python -m data_prep`) print it without a traceback and leave with exit code 2; code that
     uses the package as a library sees an ordinary `ValueError`.
     """
+
+
+class RunError(RuntimeError):
+    """A run that broke off for a reason that is not the user's input. The message says why and how to go on."""

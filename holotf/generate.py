@@ -30,12 +30,13 @@ def overview(model, real, objects=8):
     """What TensorBoard shows of a model in training.
 
     Args:
-      model: a GAN; one with a method `sweep` gets its sweeps too.
+      model: one with a method `sweep` gets its sweeps too, one with `reconstruct` its reconstructions.
       real: uint8 [B, H, W, 3] tensor.
       objects: rows of a sweep.
 
     Returns:
-      {name: uint8 [H, W, 3]}: "samples" (left fresh ones, right real ones) and a "sweep/..." for azimuth and elevation.
+      {name: uint8 [H, W, 3]}: "samples" (left fresh ones, right real ones), a "sweep/..." for azimuth and elevation, and
+      "reconstructions" (rows of real ones, each with its reconstructions below).
     """
     side = int(np.sqrt(len(real)))
     fresh = model.sample(*model.draw(side * side, [int(model.iteration.numpy()) % 2**31, 0])).numpy()
@@ -44,11 +45,15 @@ def overview(model, real, objects=8):
     if hasattr(model, "sweep"):
         for name in ("azimuth_deg", "elevation_deg"):
             pictures[f"sweep/{name}"] = grid(model.sweep(model.latents(range(objects)), name, SHEET_COLUMNS))
+    if hasattr(model, "reconstruct"):
+        pairs = np.stack([real.numpy(), model.reconstruct(real).numpy()])[:, : side * side]  # [2,R*R,H,W,3]
+        rows = pairs.reshape(2, side, side, *real.shape[1:]).swapaxes(0, 1)  # [2,R,R,H,W,3] -> [R,2,R,H,W,3]
+        pictures["reconstructions"] = grid(rows.reshape(2 * side, side, *real.shape[1:]))
     return pictures
 
 
 def generate(model, settings, folder):
-    """Writes samples.png and, for a model that turns, sweep_{azimuth,elevation,scale} and interpolation as .png, .gif and .mp4.
+    """Writes samples.png, and interpolation and, for a model that turns, sweep_{azimuth,elevation,scale} as .png, .gif and .mp4.
 
     A sheet has an object a row; a film shows all objects together.
 
@@ -63,15 +68,15 @@ def generate(model, settings, folder):
     os.makedirs(folder, exist_ok=True)
     samples = model.sample(*model.draw(64, [settings.seeds[0], 0])).numpy()
     written = _write(folder, {"samples.png": grid(samples.reshape(8, 8, *samples.shape[1:]))})
+    latents = model.latents(settings.seeds)
     if hasattr(model, "sweep"):
-        latents = model.latents(settings.seeds)
         for name in ("azimuth_deg", "elevation_deg", "scale"):
             sweep = model.sweep(latents, name, settings.frames)
             closed = name == "azimuth_deg" and model.turns_fully
             film = sweep if closed else np.concatenate([sweep, sweep[:, ::-1]], axis=1)  # there and back
             written += _sheet_and_film(folder, f"sweep_{name.removesuffix('_deg')}", sweep, film)
-        path = model.interpolate(latents, settings.frames)  # [N,K,H,W,3], from each object to the next
-        written += _sheet_and_film(folder, "interpolation", path, path.reshape(1, -1, *path.shape[2:]))
+    path = model.interpolate(latents, settings.frames)  # [N,K,H,W,3], from each object to the next
+    written += _sheet_and_film(folder, "interpolation", path, path.reshape(1, -1, *path.shape[2:]))
     return written
 
 

@@ -1,5 +1,7 @@
 """Losses: pure functions of tensors, in pairs (discriminator, generator). Logits are [B] float32 and unbounded."""
 
+import math
+
 import tensorflow as tf
 
 
@@ -7,9 +9,12 @@ def _cross_entropy(logits, label):
     return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=tf.fill(tf.shape(logits), label), logits=logits))
 
 
-def bce_discriminator(real, fake):
-    """-E log D(real) - E log(1 - D(fake)). Source: Goodfellow et al. 2014, equation 1. Logits of any shape -> scalar >= 0."""
-    return _cross_entropy(real, 1.0) + _cross_entropy(fake, 0.0)
+def bce_discriminator(real, fake, label_real=1.0):
+    """-E log D(real) - E log(1 - D(fake)). Source: Goodfellow et al. 2014, equation 1. Logits of any shape -> scalar >= 0.
+
+    With a label l below 1 the first term is -E [l log D(real) + (1 - l) log(1 - D(real))] (Salimans et al. 2016, section 3.4).
+    """
+    return _cross_entropy(real, label_real) + _cross_entropy(fake, 0.0)
 
 
 def bce_generator(fake):
@@ -27,9 +32,9 @@ def hinge_generator(fake):
     return -tf.reduce_mean(fake)
 
 
-def lsgan_discriminator(real, fake):
-    """(E (real - 1)^2 + E fake^2) / 2. Source: Mao et al. 2017, equation 9 (a = 0, b = c = 1). Scalar >= 0."""
-    return 0.5 * (tf.reduce_mean(tf.square(real - 1.0)) + tf.reduce_mean(tf.square(fake)))
+def lsgan_discriminator(real, fake, label_real=1.0):
+    """(E (real - b)^2 + E fake^2) / 2. Source: Mao et al. 2017, equation 9 (a = 0, b = label_real, c = 1). Scalar >= 0."""
+    return 0.5 * (tf.reduce_mean(tf.square(real - label_real)) + tf.reduce_mean(tf.square(fake)))
 
 
 def lsgan_generator(fake):
@@ -65,6 +70,53 @@ def gradient_penalty(critic, real, fake, mix):
     gradient = tape.gradient(logits, x)
     norm = tf.sqrt(tf.reduce_sum(tf.square(gradient), axis=[1, 2, 3]) + 1e-12)
     return tf.reduce_mean(tf.square(norm - 1.0))
+
+
+def r1(critic, real):
+    """E |grad critic(x)|^2 / 2 at real x. Source: Mescheder et al. 2018 (arXiv 1801.04406), equation 9, without its weight.
+
+    Args:
+      critic: images [B, H, W, C] -> logits [B], each of its own image alone.
+      real: [B, H, W, C] in [-1, 1].
+
+    Returns:
+      Scalar >= 0.
+    """
+    with tf.GradientTape() as tape:
+        tape.watch(real)
+        logits = critic(real)
+    return 0.5 * tf.reduce_mean(tf.reduce_sum(tf.square(tape.gradient(logits, real)), axis=[1, 2, 3]))
+
+
+def gaussian_nll(x, mean, deviation):
+    """-log N(x; mean, deviation^2 I): summed over what an example has (pixels and channels), mean over the batch, in nats.
+
+    Source: Kingma and Welling 2013 (arXiv 1312.6114), appendix C.2, with a fixed deviation.
+
+    Args:
+      x, mean: [B, ...] float32.
+      deviation: a number > 0, in units of x.
+
+    Returns:
+      Scalar; below 0 where the density is above 1.
+    """
+    squares = tf.reduce_sum(tf.square((x - mean) / deviation), axis=list(range(1, len(x.shape))))  # [B]
+    constant = x.shape[1:].num_elements() * (math.log(2.0 * math.pi) + 2.0 * math.log(deviation))
+    return 0.5 * (tf.reduce_mean(squares) + constant)
+
+
+def kl_to_standard_normal(mean, log_variance):
+    """KL(N(mean, diag variance) || N(0, I)) = sum (mean^2 + variance - log variance - 1) / 2, mean over the batch, in nats.
+
+    Source: Kingma and Welling 2013 (arXiv 1312.6114), appendix B.
+
+    Args:
+      mean, log_variance: [B, Z] float32.
+
+    Returns:
+      Scalar >= 0.
+    """
+    return 0.5 * tf.reduce_mean(tf.reduce_sum(tf.square(mean) + tf.exp(log_variance) - log_variance - 1.0, axis=-1))
 
 
 def identity(z, z_hat):

@@ -1,5 +1,6 @@
 """The training loop: one for every model and every strategy."""
 
+import contextlib
 import math
 import os
 import signal
@@ -10,14 +11,23 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from holotf import data, devices, export, generate, models
+from holotf import data, devices, evaluate, export, generate, models
 from holotf.checkpoint import Checkpoints
-from holotf.errors import UserError
+from holotf.errors import RunError, UserError
+from holotf.evaluators import features
 from holotf.summaries import Board
 
 
-class Diverged(FloatingPointError):
+class Diverged(RunError):
     """A loss stopped being a number; the message names the iteration, the losses and what to go back to."""
+
+
+class WorkerLost(RunError):
+    """Another worker is gone; the message says how to go on."""
+
+
+# What collectives raise when a worker they wait for has died, by who noticed it.
+_LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
 
 
 def train(config, workdir):
@@ -44,6 +54,8 @@ def train(config, workdir):
         raise UserError(f"train.batch_size={batch_size} cannot be shared by {replicas} replicas: use a multiple of {replicas}")
     keras.utils.set_random_seed(config.seed)
     data.open_folder(config.data)  # what is wrong with it is said before the networks are built
+    if config.evaluate.kimg > 0:
+        features.extractor(config.evaluate.extractor)  # and what the judge needs, before the training
     with strategy.scope():
         model = models.build(config)
     checkpoints = Checkpoints(model, workdir, config.train.keep_checkpoints, chief=worker == 0)
@@ -52,7 +64,8 @@ def train(config, workdir):
 
     per_iteration = model.images_per_iteration
     start, total = int(model.iteration.numpy()), math.ceil(config.train.kimg * 1000 / per_iteration)
-    every = {k: max(1, round(config.train[f"{k}_kimg"] * 1000 / per_iteration)) for k in ("log", "sample", "checkpoint")}
+    kimg = {k: config.train[f"{k}_kimg"] for k in ("log", "sample", "checkpoint")} | {"evaluate": config.evaluate.kimg}
+    every = {k: max(1, round(n * 1000 / per_iteration)) for k, n in kimg.items() if n > 0}
     stream = data.batches(config.data, config.model.image_size, per_iteration, config.seed, start, (worker, workers), replicas)
     images = iter(strategy.distribute_datasets_from_function(lambda _: stream))
     real = next(iter(data.batches(config.data, config.model.image_size, batch_size, config.seed)))
@@ -67,29 +80,29 @@ def train(config, workdir):
     board, pending = Board(workdir, config, active=worker == 0), []
     bar = tqdm(total=total * per_iteration, initial=start * per_iteration, unit="img", unit_scale=True, disable=worker > 0)
     clock = time.perf_counter()
-    with _Signals() as signals, bar:
+    with _Signals() as signals, bar, _explained(config.data, workers, checkpoints):
         for iteration in range(start + 1, total + 1):
-            try:
-                pending.append((iteration, iterate(next(images))))
-            except tf.errors.DataLossError as error:
-                raise data.corrupt_shard(config.data) or error from None
+            pending.append((iteration, iterate(next(images))))
             bar.update(per_iteration)
             shown = iteration * per_iteration
             due = {k: iteration % n == 0 or iteration == total for k, n in every.items()}
             if signals.caught:
-                due = {"log": True, "sample": False, "checkpoint": True}
+                due = {"log": True, "checkpoint": True}
             if not any(due.values()):
                 continue
             scalars = _settle(pending, checkpoints)
             seconds = (time.perf_counter() - clock) / len(pending)
             scalars |= {"speed/images_per_s": per_iteration / seconds, "speed/s_per_kimg": 1000 * seconds / per_iteration}
-            scalars |= {f"lr/{k}": float(getattr(model, f"{k}_optimizer").learning_rate) for k in ("d", "g")}
+            scalars |= {f"lr/{player}": rate for player, rate in model.learning_rates().items()}
             board.scalars(scalars, shown)
             bar.set_postfix({k.removeprefix("loss/"): f"{v:.3f}" for k, v in scalars.items() if k.startswith("loss/")})
-            if due["sample"] and worker == 0:
+            if due.get("sample") and worker == 0:
                 board.pictures(generate.overview(model, real), shown)
-            if due["checkpoint"]:
+            if due["checkpoint"] or due.get("evaluate"):
                 checkpoints.save()
+            if due.get("evaluate") and worker == 0:
+                board.scalars(metrics := evaluate.in_training(model, config, workdir, shown), shown)
+                checkpoints.keep_best(config.evaluate.best, metrics[config.evaluate.best])
             if signals.caught:
                 break
             pending, clock = [], time.perf_counter()  # pictures and checkpoints do not count as training time
@@ -127,6 +140,20 @@ def publish(model, config, workdir):
         f"  TensorBoard      tensorboard --logdir {folders['events']}\n"
         f"To go on: the same command with --config.train.kimg={2 * kimg:g}"
     )
+
+
+@contextlib.contextmanager
+def _explained(data_config, workers, checkpoints):
+    """Says what TensorFlow's errors mean for the person at the keyboard."""
+    try:
+        yield
+    except tf.errors.DataLossError as error:
+        raise data.corrupt_shard(data_config) or error from None
+    except _LOST as error:
+        if workers == 1:
+            raise
+        latest = checkpoints.latest or "the beginning"
+        raise WorkerLost(f"another worker is gone: start all workers again, they go on from {latest}") from error
 
 
 def _settle(pending, checkpoints):

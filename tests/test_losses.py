@@ -35,6 +35,46 @@ def test_gradient_penalty_of_a_linear_critic_is_its_slopes_distance_from_one():
     assert float(penalty) == pytest.approx(4.0, rel=1e-5)
 
 
+def test_r1_of_a_linear_critic_is_half_its_squared_slope():
+    slope = tf.constant(np.full((1, 4, 4, 3), 3.0 / math.sqrt(48)), tf.float32)  # |gradient| = 3 everywhere
+    penalty = losses.r1(lambda x: tf.reduce_sum(x * slope, [1, 2, 3]), tf.random.stateless_uniform([5, 4, 4, 3], [0, 0], -1, 1))
+    assert float(penalty) == pytest.approx(4.5, rel=1e-5)
+
+
+def test_r1_of_a_quadratic_critic_is_taken_at_the_real_images():
+    """critic = |x|^2 / 2 has the gradient x, so the penalty is the mean of |x|^2 / 2: images of 12 values 1 and 2."""
+    real = tf.constant([1.0, 2.0])[:, None, None, None] * tf.ones([2, 2, 2, 3])
+    assert float(losses.r1(lambda x: tf.reduce_sum(tf.square(x), [1, 2, 3]) / 2, real)) == pytest.approx((6 + 24) / 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("bce", (0.9 * (softplus(-2) + softplus(1)) + 0.1 * (softplus(2) + softplus(-1)) + softplus(0.5) + softplus(-3)) / 2),
+        ("lsgan", (1.1**2 + 1.9**2 + 0.25 + 9) / 4),
+    ],
+)
+def test_a_soft_label_is_one_sided(name, expected):
+    assert float(getattr(losses, f"{name}_discriminator")(REAL, FAKE, label_real=0.9)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_gaussian_nll_sums_over_an_example_and_averages_over_the_batch():
+    x, mean = tf.constant([[[1.0, 2.0]], [[0.0, 0.0]]]), tf.constant([[[0.0, 0.0]], [[3.0, 0.0]]])
+    constant = 2 * (0.5 * math.log(2 * math.pi) + math.log(2.0))
+    assert float(losses.gaussian_nll(x, mean, 2.0)) == pytest.approx(((1 + 4) / 8 + 9 / 8) / 2 + constant, rel=1e-6)
+
+
+def test_kl_equals_its_closed_form_and_a_sample_mean():
+    mean, deviation = np.array([[0.5, -1.0], [0.0, 0.0]]), np.array([[0.5, 2.0], [1.0, 1.0]])
+    hand = (0.25 + 0.25 - 2 * math.log(0.5) - 1 + 1 + 4 - 2 * math.log(2.0) - 1) / 2  # the second example is N(0, I): 0
+    given = [tf.constant(t, tf.float32) for t in (mean, 2 * np.log(deviation))]
+    assert float(losses.kl_to_standard_normal(*given)) == pytest.approx(hand / 2, rel=1e-6)
+    noise = np.random.default_rng(0).normal(size=(200_000, 1, 2))
+    z = mean + deviation * noise
+    log_ratio = (-(noise**2) / 2 - np.log(deviation) + z**2 / 2).sum(-1)  # log q(z) - log p(z), [N,2]
+    assert float(losses.kl_to_standard_normal(*given)) == pytest.approx(log_ratio.mean(), abs=0.02)
+
+
 def test_gradient_penalty_is_taken_between_real_and_fake():
     seen = []
     losses.gradient_penalty(

@@ -161,23 +161,51 @@ def test_mirrored_strategy_trains_through_the_same_loop(squares, tmp_path):
     assert int(state(tmp_path)["progress/iteration/.ATTRIBUTES/VARIABLE_VALUE"]) == 2
 
 
-def test_two_workers_train_as_one_process_does(squares, tmp_path):
-    """MultiWorkerMirroredStrategy in two real processes on loopback; only the chief's files are there."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+def start_workers(count, *arguments):
+    """MultiWorkerMirroredStrategy in real processes on loopback."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     cluster = {"worker": [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets]}
     for s in sockets:
         s.close()
-    short = "--config.train.kimg=0.016"
     processes = []
-    for index in range(2):
+    for index in range(count):
         environment = {**os.environ, "TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})}
-        arguments = trains(squares, tmp_path / "two", short, "--config.device.strategy=multi_worker")
-        processes.append(
-            subprocess.Popen(command(*arguments), cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        )
-    outputs = [p.communicate(timeout=600)[0].decode() for p in processes]
-    assert [p.returncode for p in processes] == [0, 0], outputs
-    assert ["Trained on" in text for text in outputs] == [True, False]
+        line = command(*arguments, "--config.device.strategy=multi_worker")
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        processes.append(subprocess.Popen(line, cwd=ROOT, env=environment, **pipes))
+    return processes
+
+
+def finish(processes):
+    outputs = [p.communicate(timeout=600)[0] for p in processes]
+    assert [p.returncode for p in processes] == [0] * len(processes), outputs
+    assert ["Trained on" in text for text in outputs] == [True] + [False] * (len(processes) - 1)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_ends_the_job_which_then_goes_on(squares, tmp_path):
+    """Four workers: when one dies the others say so and leave; started again, all go on from the last checkpoint."""
+    processes = start_workers(4, *trains(squares, tmp_path, LONG))
+    deadline = time.monotonic() + 400
+    while not glob.glob(f"{tmp_path}/checkpoints/checkpoint") and time.monotonic() < deadline:
+        assert all(p.poll() is None for p in processes)
+        time.sleep(0.05)
+    processes[2].kill()
+    outputs = [p.communicate(timeout=400)[0] for p in processes]
+    reached = int(state(tmp_path)["progress/iteration/.ATTRIBUTES/VARIABLE_VALUE"])
+    for index in (0, 1, 3):
+        last = outputs[index].splitlines()[-1]
+        assert processes[index].returncode == 1, outputs[index]
+        latest = f"{tmp_path}/checkpoints/ckpt-{reached}"
+        assert last == f"error: another worker is gone: start all workers again, they go on from {latest}"
+    finish(start_workers(4, *trains(squares, tmp_path, f"--config.train.kimg={(reached + 2) * 0.008}")))
+    assert int(state(tmp_path)["progress/iteration/.ATTRIBUTES/VARIABLE_VALUE"]) == reached + 2
+
+
+def test_two_workers_train_as_one_process_does(squares, tmp_path):
+    """Only the chief's files are there."""
+    short = "--config.train.kimg=0.016"
+    finish(start_workers(2, *trains(squares, tmp_path / "two", short)))
     assert run(*trains(squares, tmp_path / "one", short)).returncode == 0
     one, two = state(tmp_path / "one"), state(tmp_path / "two")
     assert one.keys() == two.keys()

@@ -1,0 +1,38 @@
+"""DCGAN on ray-cast chairs, and its kin: LSGAN, WGAN-GP, and the hinge loss with spectral norm.
+
+Command   python main.py --config configs/dcgan_blocks.py[:lsgan | :wgan_gp | :hinge]
+Result    not run yet
+"""
+
+from configs import base
+from holotf.errors import UserError
+
+VARIANTS = ("bce", "lsgan", "wgan_gp", "hinge")
+
+
+def get_config(variant="bce"):
+    """32 px, half the paper's width, bfloat16; Adam and batch as in the paper of the variant."""
+    if variant not in VARIANTS:
+        raise UserError(f"dcgan_blocks:{variant}: use one of {', '.join(VARIANTS)}")
+    config = base.get_config()
+    config.data.dir = "data/blocks32"
+    config.data.prepare = "blocks --size 32 --count 10000"
+    config.model.name = "dcgan"
+    config.model.image_size = 32
+    config.model.z_dim = 100
+    config.loss.gan = variant.removesuffix("_gp")
+    config.optim.d_lr = config.optim.g_lr = 2e-4
+    config.optim.decay_from = 1.0
+    config.train.batch_size = 128
+    config.train.g_steps = 1
+    config.train.kimg = 128.0
+    config.device.precision = "mixed_bfloat16"
+    if variant == "wgan_gp":  # Gulrajani et al. 2017 (arXiv 1704.00028), algorithm 1 and section 5
+        config.model.d_norm = "none"
+        config.optim.d_lr = config.optim.g_lr = 1e-4
+        config.optim.beta_1, config.optim.beta_2 = 0.0, 0.9
+        config.train.batch_size = 64
+        config.train.d_steps = 5
+    if variant == "hinge":  # Miyato et al. 2018 (arXiv 1802.05957)
+        config.model.d_norm = "spectral"
+    return config

@@ -1,0 +1,146 @@
+"""The judge: images as good as the real ones? and does the object, and nothing but the object, turn?"""
+
+import json
+import os
+import sys
+
+import numpy as np
+
+from holotf import data
+from holotf.checkpoint import restore
+from holotf.errors import UserError
+from holotf.evaluators import distribution, features, identity, pose
+
+CHUNK = 64  # images drawn at once
+COLLAPSED = 0.5  # diversity below which the alarm goes
+ALARM = "COLLAPSE"  # how its note begins
+
+
+def run(config, workdir):
+    """The verb `evaluate`: judges the latest checkpoint, prints a table and writes WORKDIR/metrics.json."""
+    metrics, notes = evaluate(restore(config, workdir), config)
+    print(table(metrics, notes))
+    print(f"written: {write(metrics, notes, config, workdir)}")
+    return 0
+
+
+def in_training(model, config, workdir, images):
+    """Judges a model in training: metrics.json as it stands, a line more in metrics.jsonl, an alarm on the screen.
+
+    Args:
+      model, config: as `evaluate` takes them.
+      workdir: of the run.
+      images: real ones shown so far.
+
+    Returns:
+      The metrics.
+
+    Raises:
+      UserError: as `evaluate`; `evaluate.best` names no metric.
+    """
+    metrics, notes = evaluate(model, config)
+    if config.evaluate.best not in metrics:
+        raise UserError(f"evaluate.best={config.evaluate.best!r}: use one of {', '.join(metrics)}")
+    write(metrics, notes, config, workdir)
+    with open(os.path.join(workdir, "metrics.jsonl"), "a", encoding="utf-8") as file:
+        file.write(json.dumps({"images": images} | metrics) + "\n")
+    for note in notes:
+        if note.startswith(ALARM):
+            print(f"\n{note}", file=sys.stderr, flush=True)
+    return metrics
+
+
+def write(metrics, notes, config, workdir):
+    """Writes WORKDIR/metrics.json, under a temporary name first; returns its path."""
+    path = os.path.join(workdir, "metrics.json")
+    temporary = f"{path}.tmp-{os.getpid()}"
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump({"metrics": metrics, "notes": notes, "evaluate": config.evaluate.to_dict(), "seed": config.seed}, file, indent=1)
+    os.replace(temporary, path)
+    return path
+
+
+def evaluate(model, config):
+    """Judges a model on what `config.data` holds. The same seed gives the same figures.
+
+    Args:
+      model: a model with `draw` and `sample`; one with `sweep` and `latents` is judged on its turning too.
+      config: the experiment; `config.evaluate` says how.
+
+    Returns:
+      (metrics {path: float}, notes [str]): what was measured, and what a reader of the figures has to know.
+
+    Raises:
+      UserError: no such extractor, or settings that make no sense.
+    """
+    settings = config.evaluate
+    for name in ("images", "identities", "views"):
+        if settings[name] < 2:
+            raise UserError(f"evaluate.{name}={settings[name]}: use 2 or more")
+    builder = data.open_folder(config.data)
+    extractor = features.extractor(settings.extractor)
+    metrics, notes = _distribution(model, config, builder, extractor)
+    if hasattr(model, "sweep"):
+        turning, said = _turning(model, config, builder, extractor)
+        metrics, notes = metrics | turning, notes + said
+    return metrics, notes
+
+
+def table(metrics, notes):
+    """Metrics and notes as text."""
+    width = max(map(len, metrics))
+    return "\n".join([*(f"{name:<{width}}  {value:10.4g}" for name, value in metrics.items()), *(f"note: {n}" for n in notes)])
+
+
+def _distribution(model, config, builder, extractor):
+    settings, split = config.evaluate, config.data.split
+    count = min(settings.images, builder.info.splits[split].num_examples)
+    size = min(CHUNK, count)
+    stream = data.batches(config.data, config.model.image_size, size, config.seed).take(-(-count // size))
+    shards = [os.fspath(p) for p in builder.info.splits[split].filepaths]
+    key = features.content_key(extractor.name, shards, f"{split} {config.seed} {count} {size}")
+    real = features.cached_features(extractor, (batch.numpy() for batch in stream), key, settings.cache)[:count]
+    fake = np.concatenate([extractor(images) for images in _draws(model, count, config.seed)])[:count]
+    mean, deviation = distribution.kid(real, fake, seed=config.seed)
+    diversity = distribution.collapse(real, fake, seed=config.seed)
+    notes = [f"KID x 100 and FID on {extractor.name}, {len(real)} real and {len(fake)} made images; not comparable to others'"]
+    if diversity < COLLAPSED:
+        notes.append(f"{ALARM}: made images are {diversity:.2f} times as diverse as real ones")
+    metrics = {"kid/mean": 100 * mean, "kid/std": 100 * deviation, "fid": distribution.fid(real, fake), "diversity": diversity}
+    return metrics, notes
+
+
+def _draws(model, count, seed):
+    for i in range(-(-count // CHUNK)):
+        yield model.sample(*model.draw(CHUNK, [seed, 1 + i])).numpy()
+
+
+def _turning(model, config, builder, extractor):
+    settings = config.evaluate
+    latents = model.latents(range(settings.identities))
+    sweep = model.sweep(latents, "azimuth_deg", settings.views)  # [N,K,H,W,3]
+    found = extractor(sweep.reshape(-1, *sweep.shape[2:]))
+    metrics = identity.identity_ratio(found.reshape(*sweep.shape[:2], -1), config.seed)
+    if not {"azimuth_deg", "elevation_deg"} <= set(builder.info.features):
+        return metrics, [f"no pose figures: {config.data.dir} has no azimuth_deg and elevation_deg to learn from"]
+    read = pose.regressor(builder, config.data.split, settings.cache, config.seed)
+    metrics |= {f"pose/regressor_{name}": value for name, value in read.held_out.items()}
+    notes = [
+        f"poses read by a regressor with a held-out azimuth error of {read.held_out['azimuth_mae_deg']:.1f} degrees, "
+        f"from {settings.identities} identities x {settings.views} views"
+    ]
+    if read.held_out["ambiguous_share"] > 0.05:
+        share = 100 * read.held_out["ambiguous_share"]
+        notes.append(f"azimuth is ambiguous here: {share:.0f} % of real images are misread by over 90 degrees")
+    if model.turns_fully:
+        scores, each = pose.azimuth_scores(read(sweep)[0], np.arange(settings.views) * 360.0 / settings.views)
+        metrics |= scores
+        turns = ", ".join(f"{c:.0f}" for c in sorted(each["coverage_deg"]))
+        notes.append(f"degrees covered by each identity's sweep, sorted: {turns}")
+    else:
+        notes.append("no azimuth figures: views.azimuth_deg does not go round")
+    low, high = config.views.elevation_deg
+    if high > low:
+        tilted = model.sweep(latents, "elevation_deg", settings.views)
+        metrics |= pose.elevation_scores(read(tilted)[1], np.linspace(low, high, settings.views))
+    return metrics, notes

@@ -1,0 +1,1 @@
+"""Evaluators: one question a file."""

@@ -1,0 +1,243 @@
+"""DCGAN (Radford, Metz and Chintala 2015, arXiv 1511.06434), and under other losses and norms LSGAN, WGAN-GP and SN-GAN."""
+
+import math
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from holotf.errors import UserError
+from holotf.layers.convolution import Conv2D, ConvTranspose, conv2d
+from holotf.layers.normalise import leaky_relu
+from holotf.layers.spectral import SpectralConv2D, SpectralDense
+from holotf.models.gan import GAN, endpoint, make_weights, normal
+
+SIZES = (32, 64, 128)
+NORMS = ("batch", "spectral", "none")
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _sums(x):
+    """Sums of x and of x^2 over all axes but the last: [..., C] -> [2, C] float32."""
+    x, axes = tf.cast(x, tf.float32), list(range(len(x.shape) - 1))
+    return tf.stack([tf.reduce_sum(x, axes), tf.reduce_sum(tf.square(x), axes)])
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _normalise(x, mean, variance, scale, shift, epsilon, negative_slope):
+    gain = scale * tf.math.rsqrt(variance + epsilon)
+    y = tf.cast(x, tf.float32) * gain + (shift - mean * gain)
+    return tf.cast(tf.maximum(y, negative_slope * y), x.dtype)
+
+
+class BatchNorm(keras.layers.Layer):
+    """y = leaky(scale (x - mean) / sqrt(variance + epsilon) + shift), the moments over the images and the space of a batch.
+
+    In training the moments are those of the global batch, over all replicas; otherwise moving averages. Both are float32 whatever
+    the type of x. Source: Ioffe and Szegedy 2015 (arXiv 1502.03167), algorithm 1; scale starts at N(1, 0.02) as in DCGAN's code.
+
+    Args:
+      negative_slope: of the leaky ReLU that follows; 0 is a ReLU, 1 none.
+      momentum: what of a moving average stays after a batch.
+      epsilon: added to the variance.
+    """
+
+    def __init__(self, negative_slope, momentum=0.9, epsilon=1e-5, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.negative_slope, self.momentum, self.epsilon = negative_slope, momentum, epsilon
+
+    def build(self, input_shape):
+        """Makes the weights and the moving averages."""
+        near_1 = keras.initializers.RandomNormal(mean=1.0, stddev=0.02)
+        shape, state = input_shape[-1:], {"trainable": False, "autocast": False, "aggregation": "only_first_replica"}
+        self.scale = self.add_weight(name="scale", shape=shape, initializer=near_1, autocast=False)
+        self.shift = self.add_weight(name="shift", shape=shape, initializer="zeros", autocast=False)
+        self.moving_mean = self.add_weight(name="moving_mean", shape=shape, initializer="zeros", **state)
+        self.moving_variance = self.add_weight(name="moving_variance", shape=shape, initializer="ones", **state)
+
+    def call(self, x, training=False):
+        """[B, ..., C] -> the same shape and dtype."""
+        mean, variance = self.moving_mean.value, self.moving_variance.value
+        if training:
+            context, count, sums = tf.distribute.get_replica_context(), tf.size(x) // x.shape[-1], _sums(x)
+            if (replicas := context.num_replicas_in_sync) > 1:
+                count, sums = replicas * count, context.all_reduce(tf.distribute.ReduceOp.SUM, sums)
+            mean, square = tf.unstack(sums / tf.cast(count, tf.float32))
+            variance = tf.maximum(square - tf.square(mean), 0.0)  # rounding
+            for moving, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                moving.assign(self.momentum * moving.value + (1.0 - self.momentum) * new)
+        # As tensors: the compiled function is one for all layers, and would keep their variables.
+        inputs = [tf.convert_to_tensor(t) for t in (x, mean, variance, self.scale, self.shift)]
+        return _normalise(*inputs, self.epsilon, self.negative_slope)
+
+
+class _Unbiased:
+    """Before batch norm, whose shift is the bias."""
+
+    def _make(self, shape):
+        self.kernel = self.add_weight(name="kernel", shape=shape, initializer=normal(), autocast=False)
+        self.bias = np.zeros(self.filters, np.float32)
+
+
+class Up(_Unbiased, ConvTranspose):
+    """`ConvTranspose` without a bias."""
+
+
+class Down(Conv2D):
+    """A convolution of stride 2, "same" padding."""
+
+    def call(self, x):
+        """[B, H, W, I] -> [B, H / 2, W / 2, filters] in the compute dtype."""
+        x = tf.cast(x, self.compute_dtype)
+        return conv2d(x, tf.cast(self.kernel, x.dtype), self.bias, 2)
+
+
+class UnbiasedDown(_Unbiased, Down):
+    """`Down` without a bias."""
+
+
+def widths(image_size, width):
+    """Channels at image_size / 2, / 4, ... and last 4 px: doubled at each."""
+    return [width * 2**level for level in range(int(math.log2(image_size // 4)))]
+
+
+class Generator(keras.Model):
+    """z -> 4x4 by a linear map, then 5x5 transposed convolutions of stride 2 up to the image; batch norm and ReLU; tanh at the end.
+
+    Source: DCGAN, figure 1, which is 64 px and gf = 128; 32 px has a level less, 128 px one more.
+
+    Args:
+      image_size: 32, 64 or 128.
+      z_dim: length of the latent.
+      gf: channels before the last layer; 128 in the paper.
+    """
+
+    def __init__(self, image_size, z_dim, gf, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        *narrower, widest = widths(image_size, gf)
+        self.project = keras.layers.Dense(4 * 4 * widest, use_bias=False, kernel_initializer=normal())
+        self.ups = [Up(filters, 5) for filters in reversed(narrower)]
+        self.norms = [BatchNorm(negative_slope=0.0) for _ in (widest, *narrower)]
+        self.to_rgb = ConvTranspose(3, 5, dtype="float32")
+        make_weights(self, [1, z_dim])
+
+    def call(self, z, training=False):
+        """[B, Z] float32 in [-1, 1] -> [B, H, W, 3] float32 in [-1, 1]."""
+        x = self.project(z)
+        x = tf.reshape(x, [-1, 4, 4, x.shape[-1] // 16])  # [B,4*4*C] -> [B,4,4,C]
+        x = self.norms[0](x, training=training)
+        for up, norm in zip(self.ups, self.norms[1:], strict=True):
+            x = norm(up(x), training=training)
+        return tf.tanh(self.to_rgb(x))
+
+
+class Discriminator(keras.Model):
+    """5x5 convolutions of stride 2 down to 4x4 and one linear unit; leaky ReLU 0.2; batch norm on all but the first.
+
+    Source: DCGAN, section 3. `norm` "spectral" divides every weight, the last too, by its spectral norm instead (Miyato et al.
+    2018, arXiv 1802.05957); "none" leaves it out, as a gradient penalty asks for (Gulrajani et al. 2017, section 4).
+
+    Args:
+      image_size: 32, 64 or 128.
+      df: width of the first convolution; 128 in the paper's code.
+      norm: "batch", "spectral" or "none".
+    """
+
+    def __init__(self, image_size, df, norm, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        first, *wider = widths(image_size, df)
+        if norm == "spectral":
+            self.convs = [SpectralConv2D(filters, 5, 2) for filters in (first, *wider)]
+            self.real = SpectralDense(1, dtype="float32")
+        else:
+            conv = UnbiasedDown if norm == "batch" else Down
+            self.convs = [Down(first, 5), *(conv(filters, 5) for filters in wider)]
+            self.real = keras.layers.Dense(1, kernel_initializer=normal(), dtype="float32")
+        self.norms = [BatchNorm(negative_slope=0.2) for _ in wider] if norm == "batch" else []
+        make_weights(self, [1, image_size, image_size, 3])
+        self.update_spectral_norms()  # the trace only noted the first iteration
+
+    def call(self, images, training=False):
+        """[B, H, W, 3] float32 in [-1, 1] -> {"logits": [B] float32}."""
+        x = leaky_relu(self.convs[0](images), 0.2)
+        for level, conv in enumerate(self.convs[1:]):
+            x = conv(x)
+            x = self.norms[level](x, training=training) if self.norms else leaky_relu(x, 0.2)
+        x = tf.reshape(x, [-1, math.prod(x.shape[1:])])  # [B,4,4,C] -> [B,4*4*C]
+        return {"logits": self.real(x)[:, 0]}
+
+    def update_spectral_norms(self):
+        """One power iteration of every spectrally normalised layer."""
+        for layer in (*self.convs, self.real):
+            if hasattr(layer, "update_u"):
+                layer.update_u()
+
+
+class DCGAN(GAN):
+    """DCGAN's networks and latents on the shared step.
+
+    Args:
+      config: the whole experiment (configs/base.py).
+
+    Raises:
+      UserError: a size or a norm that the networks cannot have.
+    """
+
+    def __init__(self, config):
+        m, loss = config.model, config.loss
+        if m.image_size not in SIZES:
+            raise UserError(f"model.image_size={m.image_size}: use 32, 64 or 128")
+        if m.d_norm not in NORMS:
+            raise UserError(f"model.d_norm={m.d_norm!r}: use batch, spectral or none")
+        for name in ("gf", "df", "z_dim"):
+            if m[name] < 1:
+                raise UserError(f"model.{name}={m[name]}: use 1 or more")
+        if m.d_norm == "batch" and (loss.gan == "wgan" or loss.lambda_r1 > 0):
+            # The penalty is on each image's own gradient (Gulrajani et al. 2017, section 4, "No critic batch normalization").
+            raise UserError("model.d_norm='batch' with a gradient penalty (loss.gan=wgan or loss.lambda_r1): use none or spectral")
+        super().__init__(
+            config,
+            lambda: Generator(m.image_size, m.z_dim, m.gf),
+            lambda: Discriminator(m.image_size, m.df, m.d_norm),
+        )
+        self.one_batch = m.d_norm != "batch"
+
+    def draw(self, n, seed):
+        """Latents z ~ U(-1, 1): ([n, Z],)."""
+        return (tf.random.stateless_uniform([n, self.config.model.z_dim], seed, -1.0, 1.0),)
+
+    def latents(self, seeds):
+        """The latent of each seed: [len(seeds), Z] in [-1, 1], each a function of its seed alone."""
+        return tf.stack([self.draw(1, [seed, 0])[0][0] for seed in seeds])
+
+    def servable(self):
+        """(module, signatures) to export: `generate`, `sample`; `generate` is the default."""
+        module = Servable(self)
+        return module, {"generate": module.generate, "sample": module.sample, "serving_default": module.generate}
+
+
+class Servable(tf.Module):
+    """The endpoints of an exported DCGAN. Images are uint8 [B, H, W, 3].
+
+    Args:
+      model: a DCGAN; the averaged generator is what is served.
+    """
+
+    def __init__(self, model):
+        super().__init__(name="dcgan")
+        # The model itself is kept out of the module: Keras would add endpoints of its own. Its variables are named instead.
+        self.vars = [v.value for v in model.ema_generator.variables]
+
+        def generate(z):
+            return {"images": model.images(z)}
+
+        def sample(seed, n):
+            return {"images": model.images(*model.draw(n, tf.stack([seed, 0])))}
+
+        self.generate = endpoint(generate, z=([None, model.config.model.z_dim], tf.float32))
+        self.sample = endpoint(sample, seed=([], tf.int64), n=([], tf.int32))
+
+
+def build(config):
+    """The model of an experiment. Raises `UserError` where the config asks for what cannot be."""
+    return DCGAN(config)

@@ -1,0 +1,210 @@
+"""Convolutional variational autoencoder (Kingma and Welling 2013, arXiv 1312.6114; beta: Higgins et al. 2017)."""
+
+import math
+
+import keras
+import tensorflow as tf
+
+from holotf import losses
+from holotf.errors import UserError
+from holotf.layers.normalise import leaky_relu
+from holotf.models.gan import Model, endpoint, make_weights
+
+SIZES = (32, 64, 128)
+
+
+def _widths(image_size, width):
+    """Channels at image_size / 2, / 4, ... and last 4 px: doubled at each, to 8 widths at most."""
+    return [width * min(2**level, 8) for level in range(int(math.log2(image_size // 4)))]
+
+
+class Encoder(keras.Model):
+    """4x4 convolutions of stride 2 down to 4x4, leaky ReLU 0.2, and a linear map to the posterior q(z|x).
+
+    Args:
+      image_size: 32, 64 or 128.
+      z_dim: length of the latent.
+      df: width of the first convolution.
+    """
+
+    def __init__(self, image_size, z_dim, df, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.convs = [keras.layers.Conv2D(filters, 4, 2, padding="same") for filters in _widths(image_size, df)]
+        self.posterior = keras.layers.Dense(2 * z_dim, dtype="float32")
+        make_weights(self, [1, image_size, image_size, 3])
+
+    def call(self, images):
+        """[B, H, W, 3] float32 in [-1, 1] -> mean and log-variance of q(z|x), each [B, Z] float32."""
+        x = images
+        for conv in self.convs:
+            x = leaky_relu(conv(x), 0.2)
+        x = tf.reshape(x, [-1, math.prod(x.shape[1:])])  # [B,4,4,C] -> [B,4*4*C]
+        return tuple(tf.split(self.posterior(x), 2, axis=-1))
+
+
+class Decoder(keras.Model):
+    """The encoder backwards: a linear map to 4x4 and 4x4 transposed convolutions of stride 2, leaky ReLU 0.2; tanh at the end.
+
+    Args:
+      image_size: 32, 64 or 128.
+      z_dim: length of the latent.
+      gf: channels before the last layer.
+    """
+
+    def __init__(self, image_size, z_dim, gf, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        *narrower, widest = _widths(image_size, gf)
+        self.project = keras.layers.Dense(4 * 4 * widest)
+        self.ups = [keras.layers.Conv2DTranspose(filters, 4, 2, padding="same") for filters in reversed(narrower)]
+        self.to_rgb = keras.layers.Conv2DTranspose(3, 4, 2, padding="same", dtype="float32")
+        make_weights(self, [1, z_dim])
+
+    def call(self, z):
+        """[B, Z] float32 -> the mean image of p(x|z), [B, H, W, 3] float32 in [-1, 1]."""
+        x = leaky_relu(self.project(z), 0.2)
+        x = tf.reshape(x, [-1, 4, 4, x.shape[-1] // 16])  # [B,4*4*C] -> [B,4,4,C]
+        for up in self.ups:
+            x = leaky_relu(up(x), 0.2)
+        return tf.tanh(self.to_rgb(x))
+
+
+def negative_elbo(encode, decode, x, noise, deviation):
+    """The two terms of -ELBO = E_q [-log p(x|z)] + KL(q(z|x) || N(0, I)), in nats an example, means over the batch.
+
+    z = mean + exp(log_variance / 2) noise. p(x|z) = N(x; decode(z), deviation^2 I), summed over all pixels and channels.
+    Source: Kingma and Welling 2013, equation 10.
+
+    Args:
+      encode: x -> (mean, log_variance), each [B, Z].
+      decode: z [B, Z] -> [B, ...], x's shape.
+      x: [B, ...] float32.
+      noise: [B, Z] float32, standard normal.
+      deviation: of the likelihood, a number > 0 in units of x.
+
+    Returns:
+      (reconstruction, KL), float32 scalars.
+    """
+    mean, log_variance = encode(x)
+    z = mean + tf.exp(0.5 * log_variance) * noise
+    return losses.gaussian_nll(x, decode(z), deviation), losses.kl_to_standard_normal(mean, log_variance)
+
+
+class VAE(Model):
+    """An encoder and a decoder that maximise the evidence lower bound, the KL term weighted by beta.
+
+    Args:
+      config: the whole experiment (configs/base.py).
+
+    Raises:
+      UserError: a size or a weight that cannot be.
+    """
+
+    PARTS = ("encoder", "decoder", "vae_optimizer")  # what a checkpoint holds
+
+    def __init__(self, config):
+        super().__init__(config)
+        m = config.model
+        if m.image_size not in SIZES:
+            raise UserError(f"model.image_size={m.image_size}: use 32, 64 or 128")
+        for name in ("gf", "df", "z_dim"):
+            if m[name] < 1:
+                raise UserError(f"model.{name}={m[name]}: use 1 or more")
+        for name in ("beta", "beta_warmup_kimg"):
+            if m[name] < 0:
+                raise UserError(f"model.{name}={m[name]:g}: use 0 or more")
+        if m.likelihood_std <= 0:
+            raise UserError(f"model.likelihood_std={m.likelihood_std:g}: use a positive number")
+        self.encoder = Encoder(m.image_size, m.z_dim, m.df)
+        self.decoder = Decoder(m.image_size, m.z_dim, m.gf)
+        self._trained = self.encoder.trainable_variables + self.decoder.trainable_variables
+        self.vae_optimizer = self._optimizer("vae", config.optim.g_lr, 1, self._trained)
+
+    def learning_rates(self):
+        """The rate now: {"vae": float}."""
+        return {"vae": float(self.vae_optimizer.learning_rate)}
+
+    @tf.autograph.experimental.do_not_convert  # no tensor decides a branch here, and conversion only slows the trace
+    def train_step(self, images):
+        """One update.
+
+        Args:
+          images: uint8 [B, H, W, 3], this replica's share of the global batch.
+
+        Returns:
+          Dict of float32 scalars by path, means over this replica's share. `loss/reconstruction` and `loss/kl` are in nats an image
+          and not weighted, so minus their sum is the evidence lower bound at any beta; `loss/vae` is what is minimised.
+        """
+        x = tf.cast(images, tf.float32) / 127.5 - 1.0
+        (noise,) = self._share(self.draw, x.shape[0], 0)
+        with tf.GradientTape() as tape:
+            reconstruction, kl = negative_elbo(self.encoder, self.decoder, x, noise, self.config.model.likelihood_std)
+            loss = reconstruction + self.beta() * kl
+        logs = {"loss/vae": loss, "loss/reconstruction": reconstruction, "loss/kl": kl}
+        logs |= {"grad_norm/vae": self._apply(tape, loss, self._trained, self.vae_optimizer)}
+        self.iteration.assign_add(1)
+        return logs
+
+    def beta(self):
+        """Weight of the KL term now: from 0 to `model.beta` over `model.beta_warmup_kimg` (Bowman et al. 2016, section 3.1)."""
+        m = self.config.model
+        return m.beta * tf.minimum(1.0, self._kimg() / m.beta_warmup_kimg) if m.beta_warmup_kimg else m.beta
+
+    def draw(self, n, seed):
+        """Latents z ~ N(0, I): ([n, Z],)."""
+        return (tf.random.stateless_normal([n, self.config.model.z_dim], seed),)
+
+    def latents(self, seeds):
+        """The latent of each seed: [len(seeds), Z], each a function of its seed alone."""
+        return tf.stack([self.draw(1, [seed, 0])[0][0] for seed in seeds])
+
+    def images(self, z):
+        """The mean images of p(x|z): [B, Z] -> uint8 [B, H, W, 3]."""
+        return tf.cast(tf.round((self.decoder(z) + 1.0) * 127.5), tf.uint8)
+
+    def encode(self, images):
+        """uint8 [B, H, W, 3] -> mean and log-variance of q(z|x), each [B, Z] float32."""
+        return self.encoder(tf.cast(images, tf.float32) / 127.5 - 1.0)
+
+    @tf.function(autograph=False)
+    def reconstruct(self, images):
+        """Each image through the mean of its posterior: uint8 [B, H, W, 3] -> the same."""
+        return self.images(self.encode(images)[0])
+
+    def servable(self):
+        """(module, signatures) to export: `encode`, `decode`, `sample`; `decode` is the default."""
+        module = Servable(self)
+        endpoints = {name: getattr(module, name) for name in ("encode", "decode", "sample")}
+        return module, endpoints | {"serving_default": module.decode}
+
+
+class Servable(tf.Module):
+    """The endpoints of an exported VAE. Images are uint8 [B, H, W, 3].
+
+    Args:
+      model: a VAE.
+    """
+
+    def __init__(self, model):
+        super().__init__(name="vae")
+        # The model itself is kept out of the module: Keras would add endpoints of its own. Its variables are named instead.
+        self.vars = [v.value for v in (*model.encoder.variables, *model.decoder.variables)]
+        size, z_dim = model.config.model.image_size, model.config.model.z_dim
+
+        def encode(images):
+            mean, log_variance = model.encode(images)
+            return {"mean": mean, "log_variance": log_variance}
+
+        def decode(z):
+            return {"images": model.images(z)}
+
+        def sample(seed, n):
+            return {"images": model.images(*model.draw(n, tf.stack([seed, 0])))}
+
+        self.encode = endpoint(encode, images=([None, size, size, 3], tf.uint8))
+        self.decode = endpoint(decode, z=([None, z_dim], tf.float32))
+        self.sample = endpoint(sample, seed=([], tf.int64), n=([], tf.int32))
+
+
+def build(config):
+    """The model of an experiment. Raises `UserError` where the config asks for what cannot be."""
+    return VAE(config)

@@ -1,0 +1,125 @@
+"""Known answers: what a turntable, a swing, a frozen picture, shuffled views and a mirrored world score."""
+
+import numpy as np
+import pytest
+
+from data_prep import blocks, raycast
+from holotf.evaluators import pose
+from holotf.evaluators.identity import identity_ratio
+
+VIEWS = 24
+ASKED = np.arange(VIEWS) * 360.0 / VIEWS
+SWING = np.abs((np.arange(VIEWS) + 6) % VIEWS - 12) * 15.0 - 90.0  # left, right, left: -90 to 90 and back
+
+
+def turntable(index, azimuths, size=32):
+    """One chair of random boxes from each azimuth: uint8 [len(azimuths), size, size, 3]."""
+    boxes, _ = blocks.furniture("chair", np.random.default_rng([7, index]))
+    half_width = blocks.field_of_view(3.5)
+    return np.stack([raycast.render(boxes, a, 25.0, 3.5, size, half_width=half_width) for a in azimuths])
+
+
+@pytest.fixture(scope="module")
+def read():
+    """A regressor trained for seconds: it need not be good, since its own error is known."""
+    rng = np.random.default_rng(0)
+    azimuths, elevations = rng.uniform(0, 360, 2200), rng.uniform(15, 35, 2200)
+    half_width, images = blocks.field_of_view(3.5), []
+    for i, (azimuth, elevation) in enumerate(zip(azimuths, elevations, strict=True)):
+        boxes, _ = blocks.furniture("chair", np.random.default_rng([0, i]))
+        images.append(raycast.render(boxes, azimuth, elevation, 3.5, 32, half_width=half_width))
+    return pose.train(np.stack(images), azimuths, elevations, epochs=6)
+
+
+@pytest.fixture(scope="module")
+def turntables():
+    return np.stack([turntable(i, ASKED) for i in range(12)])
+
+
+def scores(read, sweeps, asked=ASKED):
+    return pose.azimuth_scores(read(sweeps)[0], asked)[0]
+
+
+def test_real_turntables_turn(read, turntables):
+    assert read.held_out["azimuth_mae_deg"] < 25
+    found = scores(read, turntables)
+    assert found["pose/sign"] == 1
+    assert found["pose/coverage_deg"] > 340
+    assert found["pose/full_turn_share"] > 0.9
+    assert found["pose/monotonicity"] > 0.85
+    assert found["pose/correlation"] > 0.8
+    assert found["pose/azimuth_mae_deg"] < 1.5 * read.held_out["azimuth_mae_deg"] + 2
+
+
+def test_elevation_is_read(read):
+    boxes, _ = blocks.furniture("chair", np.random.default_rng([7, 0]))
+    asked = np.linspace(15, 35, 9)
+    sweep = [raycast.render(boxes, 40, e, 3.5, 32, half_width=blocks.field_of_view(3.5)) for e in asked]
+    found = pose.elevation_scores(read(np.stack(sweep)[None])[1], asked)
+    assert found["pose/elevation_correlation"] > 0.8
+    assert found["pose/elevation_mae_deg"] < 5
+
+
+def test_a_swing_covers_nothing(read):
+    found = scores(read, np.stack([turntable(i, SWING) for i in range(6)]))
+    assert abs(found["pose/coverage_deg"]) < 60
+    assert found["pose/full_turn_share"] == 0
+    assert 0.3 < found["pose/monotonicity"] < 0.7
+
+
+def test_a_frozen_picture_scores_nothing(read, turntables):
+    found = scores(read, turntables[:, :1].repeat(VIEWS, axis=1))
+    assert found["pose/coverage_deg"] == 0
+    assert found["pose/monotonicity"] == 0
+    assert found["pose/azimuth_mae_deg"] == pytest.approx(90, abs=1)
+    assert abs(found["pose/correlation"]) < 0.05
+
+
+def test_shuffled_views_do_not_correlate(read, turntables):
+    rng = np.random.default_rng(0)
+    found = scores(read, np.stack([sweep[rng.permutation(VIEWS)] for sweep in turntables]))
+    assert abs(found["pose/correlation"]) < 0.15
+
+
+def test_a_mirrored_world_flips_the_sign_and_nothing_else(read, turntables):
+    straight, mirrored = scores(read, turntables), scores(read, turntables[:, :, :, ::-1])
+    assert mirrored["pose/sign"] == -1
+    assert mirrored["pose/coverage_deg"] > 330
+    assert mirrored["pose/azimuth_mae_deg"] == pytest.approx(straight["pose/azimuth_mae_deg"], abs=6)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_scores_by_hand(sign):
+    """Two perfect sweeps whose zeros lie 100 and 140 degrees off: one offset (120) is fitted, 20 degrees are left."""
+    found, each = pose.azimuth_scores(pose.wrap(sign * ASKED + np.array([[100.0], [140.0]])), ASKED)
+    assert found["pose/sign"] == sign
+    assert found["pose/azimuth_mae_deg"] == pytest.approx(20)
+    assert found["pose/offset_spread_deg"] == pytest.approx(20)
+    assert found["pose/coverage_deg"] == pytest.approx(360)
+    assert found["pose/monotonicity"] == 1
+    np.testing.assert_allclose(each["offset_deg"], [-20, 20], atol=1e-9)
+    one = pose.azimuth_scores(pose.wrap(sign * ASKED + 100.0)[None], ASKED)[0]
+    assert one["pose/correlation"] == pytest.approx(1)
+
+
+def test_angles_wrap():
+    np.testing.assert_allclose(pose.wrap([180, -180, 190, -190, 540, 0]), [180, 180, -170, 170, 180, 0])
+
+
+def test_symmetric_objects_are_called_ambiguous():
+    """A reader that takes every other front for a back."""
+    truth = np.linspace(0, 350, 36)
+
+    def read(images):
+        return truth + 180.0 * (np.arange(36) % 2), np.zeros(36)
+
+    assert pose.judge_regressor(read, np.zeros(36), truth, np.zeros(36))["ambiguous_share"] == 0.5
+
+
+def test_identity_ratio_tells_objects_from_views():
+    rng = np.random.default_rng(0)
+    objects, views = rng.normal(size=(40, 1, 8)), rng.normal(size=(1, 6, 8))
+    same = identity_ratio(objects + 10 * views)  # every object looks different from every side, all in the same way
+    assert same["identity/ratio"] == pytest.approx(0, abs=1e-12)
+    assert same["identity/shuffled_ratio"] == pytest.approx(5 / 6, abs=0.05)
+    assert identity_ratio(rng.normal(size=(40, 6, 8)))["identity/ratio"] == pytest.approx(5 / 6, abs=0.05)
