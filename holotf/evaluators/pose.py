@@ -150,11 +150,11 @@ def azimuth_scores(read_deg, asked_deg):
       asked_deg: [K] azimuths asked for, evenly round the circle.
 
     Returns:
-      (scores, per identity), dicts by path: `pose/sign` (+1 or -1), `pose/azimuth_mae_deg`, `pose/correlation` (circular, of read
-      and asked; Fisher and Lee 1983), `pose/monotonicity` (share of steps that turn the right way), `pose/coverage_deg` (net degrees
-      that a sweep covers, mean; swinging there and back is 0), `pose/full_turn_share` (identities that cover 315 degrees or more),
-      `pose/offset_spread_deg` (deviation of each identity's own offset); per identity arrays [N] `coverage_deg`, `azimuth_mae_deg`,
-      `offset_deg`.
+      (scores, per identity). Scores by path: `pose/sign` (+1 or -1), `pose/azimuth_mae_deg`, `pose/correlation` (circular, of
+      read and asked; Fisher and Lee 1983), `pose/monotonicity` (share of steps that turn the right way), `pose/coverage_deg` (net
+      degrees that a sweep covers, mean; swinging there and back is 0), `pose/full_turn_share` (identities that cover 315 degrees or
+      more), `pose/offset_spread_deg` (deviation of each identity's own offset). Per identity, arrays [N]: `coverage_deg`,
+      `azimuth_mae_deg`, `offset_deg`.
     """
     steps = wrap(np.roll(read_deg, -1, axis=1) - read_deg)
     fits = [(*_fit(wrap(read_deg - sign * asked_deg)), sign) for sign in (1, -1)]
