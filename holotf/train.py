@@ -131,9 +131,10 @@ def publish(model, config, workdir):
     generate.generate(model, config.generate, folders["pictures"])
     export.export(model, folders["saved_model"], replace=True)
     kimg = int(model.iteration.numpy()) * model.images_per_iteration / 1000
+    what, film = ("turning picture", "sweep_azimuth") if hasattr(model, "sweep") else ("interpolation  ", "interpolation")
     print(
         f"\nTrained on {kimg:g} thousand images.\n"
-        f"  turning picture  {folders['pictures']}/sweep_azimuth.gif, .mp4, .png\n"
+        f"  {what}  {folders['pictures']}/{film}.gif, .mp4, .png\n"
         f"  samples          {folders['pictures']}/samples.png\n"
         f"  SavedModel       {folders['saved_model']}\n"
         f"  checkpoints      {folders['checkpoints']}\n"

@@ -65,14 +65,14 @@ def test_gaussian_nll_sums_over_an_example_and_averages_over_the_batch():
 
 
 def test_kl_equals_its_closed_form_and_a_sample_mean():
-    mean, deviation = np.array([[0.5, -1.0], [0.0, 0.0]]), np.array([[0.5, 2.0], [1.0, 1.0]])
-    hand = (0.25 + 0.25 - 2 * math.log(0.5) - 1 + 1 + 4 - 2 * math.log(2.0) - 1) / 2  # the second example is N(0, I): 0
+    mean, deviation = np.array([[0.5, -1.0], [0.0, 0.0]]), np.array([[0.5, 3.0], [1.0, 1.0]])  # [B,Z]
+    hand = (0.25 + 0.25 - 2 * math.log(0.5) - 1 + 1 + 9 - 2 * math.log(3.0) - 1) / 2  # the second example is N(0, I): 0
     given = [tf.constant(t, tf.float32) for t in (mean, 2 * np.log(deviation))]
     assert float(losses.kl_to_standard_normal(*given)) == pytest.approx(hand / 2, rel=1e-6)
     noise = np.random.default_rng(0).normal(size=(200_000, 1, 2))
     z = mean + deviation * noise
     log_ratio = (-(noise**2) / 2 - np.log(deviation) + z**2 / 2).sum(-1)  # log q(z) - log p(z), [N,2]
-    assert float(losses.kl_to_standard_normal(*given)) == pytest.approx(log_ratio.mean(), abs=0.02)
+    assert float(losses.kl_to_standard_normal(*given)) == pytest.approx(log_ratio.mean(), abs=0.03)
 
 
 def test_gradient_penalty_is_taken_between_real_and_fake():

@@ -197,8 +197,9 @@ def test_two_replicas_equal_one():
             np.testing.assert_allclose(a[1], b[1], atol=2e-5, err_msg=a[0])
 
 
+@pytest.mark.slow
 def test_bfloat16_learns_as_float32_does(squares):
-    """200 iterations on the same seed and data: the losses, averaged over 50 iterations, agree within 0.1."""
+    """200 iterations on the same seed and data: the losses, averaged over 50 iterations, agree within 0.25."""
     curves = []
     for precision in ("float32", "mixed_bfloat16"):
         config = small_config(squares, **{"train.kimg": 1.6, "optim.d_lr": 2e-4, "optim.g_lr": 2e-4})
@@ -213,8 +214,8 @@ def test_bfloat16_learns_as_float32_does(squares):
         names = ("loss/d", "loss/g", "loss/identity")
         curves.append(np.array([[float(log[name]) for name in names] for log in logs]))
     float32, bfloat16 = (c.reshape(4, 50, 3).mean(axis=1) for c in curves)
-    assert np.abs(float32[-1] - float32[0]).max() > 0.1, "nothing was learnt: the curves would agree whatever they did"
-    np.testing.assert_allclose(bfloat16, float32, atol=0.1)
+    assert np.abs(float32[-1] - float32[0]).max() > 0.25, "nothing was learnt: the curves would agree whatever they did"
+    np.testing.assert_allclose(bfloat16, float32, atol=0.25)
     assert np.any(curves[0] != curves[1])
 
 
