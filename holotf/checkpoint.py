@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import re
 import shutil
 import tempfile
 
@@ -11,7 +12,6 @@ import tensorflow as tf
 from holotf import devices, models
 from holotf.errors import UserError
 
-_HIGHER = ("coverage_deg", "share", "monotonicity", "correlation", "diversity")  # metrics that are the higher the better
 _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
@@ -45,15 +45,15 @@ class Checkpoints:
         """Writes the state; returns the path."""
         return self._manager.save(checkpoint_number=int(self._model.iteration.numpy()))
 
-    def keep_best(self, name, value):
+    def keep_best(self, name, value, better):
         """Keeps a copy of the latest checkpoint as WORKDIR/best/checkpoints if it is the best yet by a metric.
 
         `--workdir WORKDIR/best` then generates, evaluates or exports it.
 
         Args:
-          name: path of the metric. Pose's coverage, shares and correlations and the diversity are the higher the better, every
-            other one the lower.
+          name: path of the metric.
           value: of the latest checkpoint.
+          better: function of two values that gives the better one, `min` or `max`.
 
         Returns:
           Whether it is.
@@ -62,15 +62,15 @@ class Checkpoints:
         if os.path.exists(record):
             with open(record, encoding="utf-8") as file:
                 before = json.load(file)
-            better = value > before["value"] if name.endswith(_HIGHER) else value < before["value"]
-            if before["name"] == name and not better:
+            if before["name"] == name and better(before["value"], value) == before["value"]:
                 return False
         temporary, old = f"{best}.tmp-{os.getpid()}", f"{best}.tmp-old-{os.getpid()}"
         folder, latest = os.path.join(temporary, "checkpoints"), self.latest
         os.makedirs(folder)
         for path in glob.glob(f"{glob.escape(latest)}.*"):
             shutil.copy(path, folder)
-        tf.compat.v1.train.update_checkpoint_state(folder, os.path.basename(latest))
+        with open(os.path.join(folder, "checkpoint"), "w", encoding="utf-8") as file:  # what `tf.train.latest_checkpoint` reads
+            file.write(f'model_checkpoint_path: "{os.path.basename(latest)}"\n')
         with open(os.path.join(temporary, "metric.json"), "w", encoding="utf-8") as file:
             json.dump({"name": name, "value": value, "checkpoint": os.path.basename(latest)}, file)
         if os.path.exists(best):
@@ -126,5 +126,10 @@ def restore(config, workdir):
 def _state(model):
     """Every variable under a name that does not depend on what else was built in the process: {part: {name: tf.Variable}}."""
     parts = {name: getattr(model, name) for name in model.PARTS}
-    state = {part: {f"{i:03d}_{v.name}": v.value for i, v in enumerate(owner.variables)} for part, owner in parts.items()}
+    state = {part: {f"{i:03d}_{_bare(v.name)}": v.value for i, v in enumerate(owner.variables)} for part, owner in parts.items()}
     return state | {"progress": {"iteration": model.iteration.value}}
+
+
+def _bare(name):
+    """A variable's name without Keras' counters: an optimizer's variables bear the names of networks, as in `conv2d_9_kernel`."""
+    return re.sub(r"_\d+(?=_|$)", "", name)

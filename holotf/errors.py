@@ -1,4 +1,4 @@
-"""The one exception whose message is meant for the person at the keyboard."""
+"""The exceptions whose messages are meant for the person at the keyboard."""
 
 
 class UserError(ValueError):

@@ -1,5 +1,6 @@
 """The judge: images as good as the real ones? and does the object, and nothing but the object, turn?"""
 
+import functools
 import json
 import os
 import sys
@@ -12,6 +13,17 @@ from holotf.errors import UserError
 from holotf.evaluators import distribution, features, identity, pose
 
 CHUNK = 64  # images drawn at once
+BEST = {  # what `evaluate.best` may name, and which of two values is the better
+    "kid/mean": min,
+    "fid": min,
+    "diversity": max,
+    "identity/ratio": min,
+    "pose/azimuth_mae_deg": min,
+    "pose/coverage_deg": max,
+    "pose/full_turn_share": max,
+    "pose/monotonicity": max,
+    "pose/correlation": max,
+}
 COLLAPSED = 0.5  # diversity below which the alarm goes
 ALARM = "COLLAPSE"  # how its note begins
 
@@ -40,7 +52,10 @@ def in_training(model, config, workdir, images):
     """
     metrics, notes = evaluate(model, config)
     if config.evaluate.best not in metrics:
-        raise UserError(f"evaluate.best={config.evaluate.best!r}: use one of {', '.join(metrics)}")
+        can = ", ".join(name for name in BEST if name in metrics)
+        raise UserError(
+            f"evaluate.best={config.evaluate.best!r} cannot be measured with this model and these data: use one of {can}"
+        )
     write(metrics, notes, config, workdir)
     with open(os.path.join(workdir, "metrics.jsonl"), "a", encoding="utf-8") as file:
         file.write(json.dumps({"images": images} | metrics) + "\n")
@@ -73,17 +88,35 @@ def evaluate(model, config):
     Raises:
       UserError: no such extractor, or settings that make no sense.
     """
-    settings = config.evaluate
-    for name in ("images", "identities", "views"):
-        if settings[name] < 2:
-            raise UserError(f"evaluate.{name}={settings[name]}: use 2 or more")
+    check(config.evaluate)
     builder = data.open_folder(config.data)
-    extractor = features.extractor(settings.extractor)
+    extractor = _extractor(config.evaluate.extractor)
     metrics, notes = _distribution(model, config, builder, extractor)
     if hasattr(model, "sweep"):
         turning, said = _turning(model, config, builder, extractor)
         metrics, notes = metrics | turning, notes + said
     return metrics, notes
+
+
+def check(settings):
+    """Finds what is wrong with `config.evaluate`, before a training that ends with an evaluation.
+
+    Raises:
+      UserError: no such extractor or metric, or numbers that make no sense.
+    """
+    for name in ("images", "identities", "views"):
+        if settings[name] < 2:
+            raise UserError(f"evaluate.{name}={settings[name]}: use 2 or more")
+    if settings.kimg < 0:
+        raise UserError(f"evaluate.kimg={settings.kimg:g}: use 0 for none, or thousands of images")
+    if settings.best not in BEST:
+        raise UserError(f"evaluate.best={settings.best!r}: use one of {', '.join(BEST)}")
+    _extractor(settings.extractor)
+
+
+@functools.cache
+def _extractor(name):
+    return features.extractor(name)
 
 
 def table(metrics, notes):

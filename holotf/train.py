@@ -14,7 +14,6 @@ from tqdm import tqdm
 from holotf import data, devices, evaluate, export, generate, models
 from holotf.checkpoint import Checkpoints
 from holotf.errors import RunError, UserError
-from holotf.evaluators import features
 from holotf.summaries import Board
 
 
@@ -45,6 +44,7 @@ def train(config, workdir):
     Raises:
       UserError: config, data or checkpoint do not fit.
       Diverged: a loss became NaN or Inf; the last good checkpoint stays.
+      WorkerLost: another worker died; so did this job.
     """
     devices.configure(config.device)
     strategy = devices.strategy(config.device)
@@ -54,8 +54,8 @@ def train(config, workdir):
         raise UserError(f"train.batch_size={batch_size} cannot be shared by {replicas} replicas: use a multiple of {replicas}")
     keras.utils.set_random_seed(config.seed)
     data.open_folder(config.data)  # what is wrong with it is said before the networks are built
-    if config.evaluate.kimg > 0:
-        features.extractor(config.evaluate.extractor)  # and what the judge needs, before the training
+    if config.evaluate.kimg:
+        evaluate.check(config.evaluate)
     with strategy.scope():
         model = models.build(config)
     checkpoints = Checkpoints(model, workdir, config.train.keep_checkpoints, chief=worker == 0)
@@ -102,7 +102,7 @@ def train(config, workdir):
                 checkpoints.save()
             if due.get("evaluate") and worker == 0:
                 board.scalars(metrics := evaluate.in_training(model, config, workdir, shown), shown)
-                checkpoints.keep_best(config.evaluate.best, metrics[config.evaluate.best])
+                checkpoints.keep_best(config.evaluate.best, metrics[config.evaluate.best], evaluate.BEST[config.evaluate.best])
             if signals.caught:
                 break
             pending, clock = [], time.perf_counter()  # pictures and checkpoints do not count as training time

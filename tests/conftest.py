@@ -5,13 +5,14 @@ import pathlib
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from configs import base
-from holotf import native
+from holotf import models, native
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -63,6 +64,28 @@ def small_config(data_dir="", **changes):
     config.generate.seeds, config.generate.frames = (0, 1), 4
     config.update_from_flattened_dict(changes)
     return config
+
+
+def train_on_replicas(config, count, images, steps=2):
+    """A model after some steps on the same global batch, shared by so many logical CPUs.
+
+    Returns:
+      (the model, [{path: float}] of the steps, without the gradient norms, which are each replica's own).
+    """
+    strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(count)], tf.distribute.ReductionToOneDevice())
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = models.build(config)
+    shares = strategy.experimental_distribute_values_from_function(
+        lambda context: tf.split(images, count)[context.replica_id_in_sync_group]
+    )
+
+    @tf.function
+    def step():
+        logs = strategy.run(model.train_step, args=(shares,))
+        return {k: strategy.reduce("MEAN", v, axis=None) for k, v in logs.items()}
+
+    return model, [{k: float(v) for k, v in step().items() if not k.startswith("grad_norm")} for _ in range(steps)]
 
 
 SMALL = [

@@ -194,10 +194,10 @@ def test_a_killed_worker_ends_the_job_which_then_goes_on(squares, tmp_path):
     outputs = [p.communicate(timeout=400)[0] for p in processes]
     reached = int(state(tmp_path)["progress/iteration/.ATTRIBUTES/VARIABLE_VALUE"])
     for index in (0, 1, 3):
-        last = outputs[index].splitlines()[-1]
         assert processes[index].returncode == 1, outputs[index]
-        latest = f"{tmp_path}/checkpoints/ckpt-{reached}"
-        assert last == f"error: another worker is gone: start all workers again, they go on from {latest}"
+        latest = f"{tmp_path}/checkpoints/ckpt-{reached}\n"
+        # Not always the last line: threads of gRPC go on to log.
+        assert f"error: another worker is gone: start all workers again, they go on from {latest}" in outputs[index]
     finish(start_workers(4, *trains(squares, tmp_path, f"--config.train.kimg={(reached + 2) * 0.008}")))
     assert int(state(tmp_path)["progress/iteration/.ATTRIBUTES/VARIABLE_VALUE"]) == reached + 2
 

@@ -128,7 +128,12 @@ def conv2d(x, kernel, bias, strides=1):
         flipped = tf.transpose(kernel[::-1, ::-1], [0, 1, 3, 2])  # [k,k,I,O] -> [k,k,O,I]
         return _spread(x, flipped, bias, 1, taps - 1 - (taps - 1) // 2, kernels)
     positions = x.shape[1] * x.shape[2] // strides**2
-    worthwhile = kernel.shape.num_elements() >= _WEIGHTS and positions <= _POSITIONS and strides == 2 and x.shape[1] % 2 == 0
+    worthwhile = (
+        kernel.shape.num_elements() >= _WEIGHTS
+        and positions <= _POSITIONS
+        and strides == 2
+        and not (x.shape[1] % 2 or x.shape[2] % 2)
+    )
     if worthwhile and (kernels := native.kernels(x)):
         y = _with_product_gradient(x, kernel, strides, kernels)
     else:

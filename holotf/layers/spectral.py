@@ -64,6 +64,13 @@ class SpectralNorm(keras.layers.Layer):
         return tf.cast(self.kernel / sigma(self.kernel.value, self.u.value, self.v.value), self.compute_dtype)
 
 
+def update_spectral_norms(network):
+    """One power iteration of every spectrally normalised layer that a network holds itself."""
+    for layer in network.layers:
+        if isinstance(layer, SpectralNorm):
+            layer.update_u()
+
+
 class SpectralConv2D(SpectralNorm):
     """A 2D convolution, "same" padding, with a spectrally normalised kernel.
 

@@ -155,7 +155,6 @@ class Discriminator(keras.Model):
             self.real = keras.layers.Dense(1, kernel_initializer=normal(), dtype="float32")
         self.norms = [BatchNorm(negative_slope=0.2) for _ in wider] if norm == "batch" else []
         make_weights(self, [1, image_size, image_size, 3])
-        self.update_spectral_norms()  # the trace only noted the first iteration
 
     def call(self, images, training=False):
         """[B, H, W, 3] float32 in [-1, 1] -> {"logits": [B] float32}."""
@@ -165,12 +164,6 @@ class Discriminator(keras.Model):
             x = self.norms[level](x, training=training) if self.norms else leaky_relu(x, 0.2)
         x = tf.reshape(x, [-1, math.prod(x.shape[1:])])  # [B,4,4,C] -> [B,4*4*C]
         return {"logits": self.real(x)[:, 0]}
-
-    def update_spectral_norms(self):
-        """One power iteration of every spectrally normalised layer."""
-        for layer in (*self.convs, self.real):
-            if hasattr(layer, "update_u"):
-                layer.update_u()
 
 
 class DCGAN(GAN):
@@ -205,10 +198,6 @@ class DCGAN(GAN):
     def draw(self, n, seed):
         """Latents z ~ U(-1, 1): ([n, Z],)."""
         return (tf.random.stateless_uniform([n, self.config.model.z_dim], seed, -1.0, 1.0),)
-
-    def latents(self, seeds):
-        """The latent of each seed: [len(seeds), Z] in [-1, 1], each a function of its seed alone."""
-        return tf.stack([self.draw(1, [seed, 0])[0][0] for seed in seeds])
 
     def servable(self):
         """(module, signatures) to export: `generate`, `sample`; `generate` is the default."""

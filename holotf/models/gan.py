@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from holotf import losses, native
 from holotf.errors import UserError
+from holotf.layers.spectral import update_spectral_norms
 
 _OFF_AT_0 = ("flip_labels_kimg", "instance_noise", "instance_noise_kimg")  # of `config.train`
 
@@ -84,6 +85,7 @@ def normal():
 def make_weights(network, *shapes):
     """Traces the network, which makes its weights without computing (or compiling) anything."""
     tf.function(network, autograph=False).get_concrete_function(*(tf.TensorSpec(shape) for shape in shapes))
+    update_spectral_norms(network)  # the trace only noted their first iteration
 
 
 def endpoint(function, **inputs):
@@ -138,8 +140,16 @@ class Model(keras.Model):
         """`images`, as a graph of its own."""
         return self.images(*inputs)
 
+    def latents(self, seeds):
+        """The latent of each seed: [len(seeds), Z], each a function of its seed alone."""
+        return tf.stack([self.draw(1, [seed, 0])[0][0] for seed in seeds])
+
+    def resting(self, n):
+        """What `images` takes beside the latent, at rest: a tuple of tensors whose first axis is n."""
+        return ()
+
     def interpolate(self, latents, steps):
-        """From each latent to the next and from the last to the first, in equal steps.
+        """From each latent to the next and from the last to the first, in equal steps, all else at rest.
 
         Args:
           latents: [N, Z].
@@ -150,7 +160,7 @@ class Model(keras.Model):
         """
         t = tf.linspace(0.0, 1.0, steps + 1)[:-1, tf.newaxis]  # [K,1]
         pairs = zip(latents, tf.roll(latents, -1, axis=0), strict=True)
-        return np.stack([self.sample(a * (1.0 - t) + b * t).numpy() for a, b in pairs])
+        return np.stack([self.sample(a * (1.0 - t) + b * t, *self.resting(steps)).numpy() for a, b in pairs])
 
     def _optimizer(self, player, lr, updates, variables):
         """Adam with the config's schedule; `updates` is how many an iteration has."""
@@ -282,7 +292,7 @@ class GAN(Model):
         return logs
 
     def _update_discriminator(self, reals, fakes, inputs, turn):
-        self.discriminator.update_spectral_norms()
+        update_spectral_norms(self.discriminator)
         reals, fakes = self._noisy(reals, turn, 0), self._noisy(fakes, turn, 1)
         with tf.GradientTape() as tape:
             real, fake = self._judge(reals, fakes)

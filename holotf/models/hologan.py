@@ -1,6 +1,5 @@
 """HoloGAN (Nguyen-Phuoc et al., ICCV 2019, arXiv 1904.01326): a generator whose objects can be turned."""
 
-import functools
 import math
 
 import keras
@@ -15,20 +14,11 @@ from holotf.layers.normalise import InstanceNorm, leaky_relu
 from holotf.layers.projection import Projection
 from holotf.layers.rigid import rigid_transform
 from holotf.layers.spectral import SpectralConv2D
-from holotf.models.gan import GAN
+from holotf.models.gan import GAN, endpoint, make_weights, normal
 
 SIZES = (32, 64, 128)
 VARIANTS = ("paper", "official")
 VIEW = ("azimuth_deg", "elevation_deg", "scale", "x", "y", "z")  # the columns of a view
-
-
-def _normal():
-    return keras.initializers.RandomNormal(stddev=0.02)
-
-
-def _make_weights(network, *shapes):
-    """Traces the network, which makes its weights without computing (or compiling) anything."""
-    tf.function(network, autograph=False).get_concrete_function(*(tf.TensorSpec(shape) for shape in shapes))
 
 
 class Generator(keras.Model):
@@ -55,17 +45,17 @@ class Generator(keras.Model):
         def adain():
             return AdaIN(relu_map=released, negative_slope=self.slope)
 
-        self.constant = self.add_weight(name="constant", shape=(1, 4, 4, 4, 8 * gf), initializer=_normal(), autocast=False)
+        self.constant = self.add_weight(name="constant", shape=(1, 4, 4, 4, 8 * gf), initializer=normal(), autocast=False)
         self.norm_3d = [adain() for _ in range(3)]
         self.up_3d = [ConvTranspose(wide * filters, 3) for filters in (2 * gf, gf)]
         after = [] if released and not large else [gf, gf]
-        self.after_rotation = [keras.layers.Conv3D(filters, 3, padding="same", kernel_initializer=_normal()) for filters in after]
+        self.after_rotation = [keras.layers.Conv3D(filters, 3, padding="same", kernel_initializer=normal()) for filters in after]
         self.projection = Projection(16 * gf // wide, self.slope)
         widths = (4 * gf, gf, gf // 2)[: SIZES.index(image_size) + 1]
         self.up_2d = [ConvTranspose(filters, 4) for filters in widths]
         self.norm_2d = [adain() for _ in widths]
         self.to_rgb = Conv2D(3, 4, dtype="float32")
-        _make_weights(self, [1, z_dim], [1, len(VIEW)])
+        make_weights(self, [1, z_dim], [1, len(VIEW)])
 
     def call(self, z, views):
         """Images of the objects `z` from `views`.
@@ -106,16 +96,15 @@ class Discriminator(keras.Model):
     def __init__(self, image_size, z_dim, df, style, **kwargs):
         super().__init__(autocast=False, **kwargs)
         levels = 4 if image_size == 128 else 3
-        self.first = keras.layers.Conv2D(df, 5, 2, padding="same", kernel_initializer=_normal())
+        self.first = keras.layers.Conv2D(df, 5, 2, padding="same", kernel_initializer=normal())
         self.convs = [SpectralConv2D(df * 2 ** (i + 1), 5, 2) for i in range(levels)]
         self.norms = [InstanceNorm(negative_slope=0.2) for _ in range(levels)]
-        self.real = keras.layers.Dense(1, kernel_initializer=_normal(), dtype="float32")
-        self.code = keras.layers.Dense(128, kernel_initializer=_normal())
-        self.latent = keras.layers.Dense(z_dim, kernel_initializer=_normal(), dtype="float32")
+        self.real = keras.layers.Dense(1, kernel_initializer=normal(), dtype="float32")
+        self.code = keras.layers.Dense(128, kernel_initializer=normal())
+        self.latent = keras.layers.Dense(z_dim, kernel_initializer=normal(), dtype="float32")
         heads = levels if style else 0
-        self.styles = [keras.layers.Dense(1, kernel_initializer=_normal(), dtype="float32") for _ in range(heads)]
-        _make_weights(self, [1, image_size, image_size, 3])
-        self.update_spectral_norms()  # the trace only noted the first iteration
+        self.styles = [keras.layers.Dense(1, kernel_initializer=normal(), dtype="float32") for _ in range(heads)]
+        make_weights(self, [1, image_size, image_size, 3])
 
     def call(self, images):
         """[B, H, W, 3] float32 in [-1, 1] -> dict of float32: logits [B], z_hat [B, Z], and style [B, levels] if there is."""
@@ -132,11 +121,6 @@ class Discriminator(keras.Model):
         z_hat = tf.tanh(self.latent(leaky_relu(self.code(x), 0.2)))
         out = {"logits": self.real(x)[:, 0], "z_hat": z_hat}
         return out | {"style": tf.concat(style, axis=-1)} if style else out
-
-    def update_spectral_norms(self):
-        """One power iteration of every spectrally normalised layer."""
-        for conv in self.convs:
-            conv.update_u()
 
 
 class HoloGAN(GAN):
@@ -186,19 +170,13 @@ class HoloGAN(GAN):
         one object by turning it; the identities then grow out of an object that turns.
         """
         z, views = self.draw(n, seed)
-        images = tf.cast(self.iteration.value * self.images_per_iteration, tf.float32)
-        return z * tf.minimum(1.0, (images + 1.0) / (1000.0 * self.config.model.z_warmup_kimg + 1.0)), views
+        return z * tf.minimum(1.0, (1000.0 * self._kimg() + 1.0) / (1000.0 * self.config.model.z_warmup_kimg + 1.0)), views
 
     @property
     def turns_fully(self):
         """Whether the azimuths the model was trained on close a circle."""
         low, high = self.config.views.azimuth_deg
         return high - low >= 360.0
-
-    def latents(self, seeds):
-        """The latent of each seed: [len(seeds), Z] in [-1, 1], each a function of its seed alone."""
-        draw = functools.partial(tf.random.stateless_uniform, [self.config.model.z_dim], minval=-1.0, maxval=1.0)
-        return tf.stack([draw([seed, 0]) for seed in seeds])
 
     def sweep(self, latents, name, steps):
         """Each object while one property of the view runs through its range and the others rest in the middle of theirs.
@@ -215,24 +193,9 @@ class HoloGAN(GAN):
         if low == high:
             low, high = (0.8 * low, 1.2 * high) if name == "scale" else (low - 15.0, high + 15.0)
         values = np.linspace(low, high, steps, endpoint=not (name == "azimuth_deg" and self.turns_fully))
-        views = np.tile(self._resting_view(), (steps, 1))
+        views = self.resting(steps)[0].numpy()
         views[:, VIEW.index(name)] = values
         return np.stack([self.sample(tf.repeat(z[None], steps, 0), tf.constant(views)).numpy() for z in latents])
-
-    def interpolate(self, latents, steps):
-        """From each object to the next and from the last to the first, in equal steps, seen from the middle of the ranges.
-
-        Args:
-          latents: [N, Z].
-          steps: images from one object to the next.
-
-        Returns:
-          uint8 [N, steps, H, W, 3] array.
-        """
-        t = tf.linspace(0.0, 1.0, steps + 1)[:-1, tf.newaxis]  # [K,1]
-        views = tf.constant(np.tile(self._resting_view(), (steps, 1)))
-        pairs = zip(latents, tf.roll(latents, -1, axis=0), strict=True)
-        return np.stack([self.sample(a * (1.0 - t) + b * t, views).numpy() for a, b in pairs])
 
     def servable(self):
         """(module, signatures) to export: `generate`, `sample`, `encode`; `generate` is the default."""
@@ -240,8 +203,9 @@ class HoloGAN(GAN):
         endpoints = {name: getattr(module, name) for name in ("generate", "sample", "encode")}
         return module, endpoints | {"serving_default": module.generate}
 
-    def _resting_view(self):
-        return np.array([np.mean(self.config.views[name]) for name in VIEW], np.float32)
+    def resting(self, n):
+        """The view from the middle of the ranges: ([n, 6],)."""
+        return (tf.repeat(tf.constant([[np.mean(self.config.views[name]) for name in VIEW]], tf.float32), n, axis=0),)
 
     def discriminator_terms(self, real, fake, inputs):
         """Identity, and style: the statistics of real images are to be told from those of made ones, level by level."""
@@ -288,10 +252,6 @@ class Servable(tf.Module):
 
         def encode(images):
             return {"z": model.discriminator(tf.cast(images, tf.float32) / 127.5 - 1.0)["z_hat"]}
-
-        def endpoint(function, **inputs):
-            specs = [tf.TensorSpec(shape, dtype, name) for name, (shape, dtype) in inputs.items()]
-            return tf.function(function, input_signature=specs, autograph=False)
 
         column = ([None], tf.float32)
         self.generate = endpoint(

@@ -153,10 +153,6 @@ class VAE(Model):
         """Latents z ~ N(0, I): ([n, Z],)."""
         return (tf.random.stateless_normal([n, self.config.model.z_dim], seed),)
 
-    def latents(self, seeds):
-        """The latent of each seed: [len(seeds), Z], each a function of its seed alone."""
-        return tf.stack([self.draw(1, [seed, 0])[0][0] for seed in seeds])
-
     def images(self, z):
         """The mean images of p(x|z): [B, Z] -> uint8 [B, H, W, 3]."""
         return tf.cast(tf.round((self.decoder(z) + 1.0) * 127.5), tf.uint8)

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import small_config
+from conftest import small_config, train_on_replicas
 
 from holotf import data, models
 from holotf.errors import UserError
@@ -167,27 +167,11 @@ def test_latents_grow_in_training_only():
 
 def test_two_replicas_equal_one():
     """The same global batch, in losses and in weights."""
-    results = []
-    for devices in (1, 2):
-        strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(devices)], tf.distribute.ReductionToOneDevice())
-        config = small_config(**{"loss.lambda_style": 1.0})
-        keras.utils.set_random_seed(0)
-        with strategy.scope():
-            model = models.build(config)
-        images = batch(config)
-        shares = strategy.experimental_distribute_values_from_function(
-            lambda context: tf.split(images, devices)[context.replica_id_in_sync_group]  # noqa: B023
-        )
-
-        @tf.function
-        def step(shares):
-            logs = strategy.run(model.train_step, args=(shares,))  # noqa: B023
-            return {k: strategy.reduce("MEAN", v, axis=None) for k, v in logs.items()}  # noqa: B023
-
-        logs = [{k: float(v) for k, v in step(shares).items() if not k.startswith("grad_norm")} for _ in range(2)]
-        results.append(
-            (logs, {v.path: v.numpy() for p in (model.generator, model.ema_generator, model.discriminator) for v in p.variables})
-        )
+    config, results = small_config(**{"loss.lambda_style": 1.0}), []
+    for replicas in (1, 2):
+        model, logs = train_on_replicas(config, replicas, batch(config))
+        parts = (model.generator, model.ema_generator, model.discriminator)
+        results.append((logs, {v.path: v.numpy() for p in parts for v in p.variables}))
     (one_logs, one), (two_logs, two) = results
     for a, b in zip(one_logs, two_logs, strict=True):
         assert a == pytest.approx(b, rel=1e-4, abs=1e-5)

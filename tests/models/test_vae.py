@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import small_config
+from conftest import small_config, train_on_replicas
 
 from configs import vae_blocks
 from holotf import generate, losses, models
@@ -125,21 +125,8 @@ def test_the_kls_weight_warms_up():
 
 def test_two_replicas_equal_one():
     results = []
-    for devices in (1, 2):
-        strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(devices)], tf.distribute.ReductionToOneDevice())
-        keras.utils.set_random_seed(0)
-        with strategy.scope():
-            model = models.build(config_of())
-        shares = strategy.experimental_distribute_values_from_function(
-            lambda context: tf.split(batch(), devices)[context.replica_id_in_sync_group]  # noqa: B023
-        )
-
-        @tf.function
-        def step(shares):
-            logs = strategy.run(model.train_step, args=(shares,))  # noqa: B023
-            return {k: strategy.reduce("MEAN", v, axis=None) for k, v in logs.items()}  # noqa: B023
-
-        logs = [{k: float(v) for k, v in step(shares).items() if not k.startswith("grad_norm")} for _ in range(2)]
+    for replicas in (1, 2):
+        model, logs = train_on_replicas(config_of(), replicas, batch())
         results.append((logs, [v.numpy() for p in (model.encoder, model.decoder) for v in p.variables]))
     (one_logs, one), (two_logs, two) = results
     for a, b in zip(one_logs, two_logs, strict=True):

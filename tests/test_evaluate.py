@@ -1,0 +1,93 @@
+"""The judge as a whole, on small models and with a small extractor of its own."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from conftest import small_config
+
+from holotf import evaluate, models, train
+from holotf.checkpoint import Checkpoints
+from holotf.errors import UserError
+
+# Keras saves its variables through NumPy in a way that NumPy 2 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning:keras.*")
+
+
+@pytest.fixture(scope="module")
+def extractor(tmp_path_factory):
+    """A network of random weights: its features are meaningless, and the same for everyone."""
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((32, 32, 3)), keras.layers.Conv2D(8, 4, 4), keras.layers.GlobalAveragePooling2D()]
+    path = tmp_path_factory.mktemp("extractor") / "small.keras"
+    keras.Sequential(layers).save(path)
+    return str(path)
+
+
+@pytest.fixture
+def config(squares, extractor, tmp_path):
+    changes = {"extractor": extractor, "images": 90, "identities": 3, "views": 4, "cache": str(tmp_path / "cache"), "best": "fid"}
+    return small_config(squares, **{f"evaluate.{k}": v for k, v in changes.items()})
+
+
+def test_the_same_seed_gives_the_same_figures_and_another_does_not(config):
+    model = models.build(config)
+    metrics, notes = evaluate.evaluate(model, config)
+    assert evaluate.evaluate(model, config) == (metrics, notes)
+    assert {"kid/mean", "kid/std", "fid", "diversity", "identity/ratio", "identity/shuffled_ratio"} == set(metrics)
+    assert any("no pose figures" in note for note in notes), "the squares have no labels"
+    config.seed = 1
+    assert evaluate.evaluate(model, config)[0]["fid"] != metrics["fid"]
+
+
+def test_a_model_that_draws_one_image_sets_off_the_alarm(config, tmp_path, capsys):
+    model = models.build(config)
+    for v in model.ema_generator.variables:
+        v.assign(0.0 * v)
+    metrics = evaluate.in_training(model, config, str(tmp_path), 64)
+    assert metrics["diversity"] == 0
+    assert "COLLAPSE: made images are 0.00 times as diverse as real ones" in capsys.readouterr().err
+
+
+def test_training_evaluates_records_and_keeps_the_best(config, tmp_path):
+    config.evaluate.kimg = 0.032
+    assert train.train(config, str(tmp_path)) == 0
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["images"] for line in lines] == [32, 64]
+    assert json.loads((tmp_path / "metrics.json").read_text())["metrics"]["fid"] == lines[-1]["fid"]
+    best = json.loads((tmp_path / "best" / "metric.json").read_text())
+    assert best["value"] == min(line["fid"] for line in lines)
+    iteration = 4 * (1 + int(np.argmin([line["fid"] for line in lines])))
+    assert best["checkpoint"] == f"ckpt-{iteration}"
+    model = models.build(config)
+    assert Checkpoints(model, str(tmp_path / "best")).restore().endswith(f"ckpt-{iteration}")
+    assert int(model.iteration.numpy()) == iteration
+
+
+def test_the_best_gives_way_only_to_a_better_one(squares, tmp_path):
+    checkpoints = Checkpoints(models.build(small_config(squares)), str(tmp_path))
+    checkpoints.save()
+    kept = [checkpoints.keep_best("fid", v, min) for v in (3.0, 4.0, 3.0, 2.0)]
+    assert kept == [True, False, False, True]
+    assert [checkpoints.keep_best("diversity", v, max) for v in (0.5, 0.4, 0.6)] == [True, False, True], (
+        "another metric starts anew"
+    )
+    assert not list(tmp_path.glob("*tmp*"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("images", 1, r"evaluate.images=1: use 2 or more"),
+        ("kimg", -1.0, r"evaluate.kimg=-1: use 0 for none"),
+        ("best", "beauty", r"evaluate.best='beauty': use one of kid/mean, fid"),
+        ("extractor", "eyes", r"extractor 'eyes': use efficientnet_lite0"),
+    ],
+)
+def test_bad_settings_are_refused_before_the_training(config, tmp_path, key, value, message):
+    config.evaluate.kimg = 0.032
+    config.evaluate[key] = value
+    with pytest.raises(UserError, match=message):
+        train.train(config, str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
