@@ -91,7 +91,7 @@ def one(config, precision, repeats):
     devices.configure(config.device)
     keras.utils.set_random_seed(config.seed)
     model = models.build(config)
-    size, batch = config.model.image_size, model.images_per_iteration
+    size, batch = config.model.image_size, config.train.batch_size
     images = tf.constant(np.random.default_rng(0).integers(0, 256, (batch, size, size, 3)), tf.uint8)
     step = tf.function(devices.compiled(config.device, 1, model.train_step), autograph=False)
     durations = measure.seconds(lambda: {k: float(v) for k, v in step(images).items()}, repeats)

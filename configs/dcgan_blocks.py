@@ -32,7 +32,7 @@ def get_config(variant="bce"):
         config.optim.d_lr = config.optim.g_lr = 1e-4
         config.optim.beta_1, config.optim.beta_2 = 0.0, 0.9
         config.train.batch_size = 64
-        config.train.d_steps = 5
+        config.train.d_steps = ((0.0, 5),)
     if variant == "hinge":  # Miyato et al. 2018 (arXiv 1802.05957)
         config.model.d_norm = "spectral"
     return config

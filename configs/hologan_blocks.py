@@ -21,7 +21,6 @@ def get_config():
     config.train.g_steps = 1
     config.train.kimg = 48.0
     config.train.sample_kimg = config.train.checkpoint_kimg = 8.0
-    config.evaluate.kimg = 48.0  # at the end
     config.evaluate.images = 2000
     config.evaluate.best = "pose/azimuth_mae_deg"
     config.device.precision = "mixed_bfloat16"

@@ -1,6 +1,7 @@
 """Checkpoints: the whole state of a run, written beside the old one and only then announced."""
 
 import glob
+import itertools
 import json
 import os
 import re
@@ -107,20 +108,35 @@ class Checkpoints:
 
 
 def restore(config, workdir):
-    """The model of a run as its latest checkpoint left it.
+    """The model of a run as its latest checkpoint left it, or as it was exported.
 
     Args:
       config: the experiment that made it.
-      workdir: of the run.
+      workdir: of the run, or a SavedModel of `--mode export`, which holds what is served: averages, no optimizers.
 
     Raises:
       UserError: there is no checkpoint, or it is of another architecture.
     """
     devices.configure(config.device)
     model = models.build(config)
-    if Checkpoints(model, workdir).restore() is None:
-        raise UserError(f"no checkpoint in {workdir}: train first, or name the run with --workdir")
+    if os.path.exists(os.path.join(workdir, "saved_model.pb")):
+        _load_export(model, workdir)
+    elif Checkpoints(model, workdir).restore() is None:
+        raise UserError(f"no checkpoint in {workdir}: train first, or name the run, or its saved_model, with --workdir")
     return model
+
+
+def _load_export(model, folder):
+    wanted, found = model.servable()[0].vars, getattr(tf.saved_model.load(folder), "vars", ())
+    shapes = ([tuple(v.shape) for v in variables] for variables in (wanted, found))
+    for i, (here, there) in enumerate(itertools.zip_longest(*shapes)):
+        if here != there:
+            raise UserError(
+                f"{folder} is of another architecture: weight {i} has shape {there or 'none'} there, {here or 'none'} here; "
+                "use the config that made it"
+            )
+    for mine, theirs in zip(wanted, found, strict=True):
+        mine.assign(theirs)
 
 
 def _state(model):

@@ -61,7 +61,7 @@ def compiled(device, replicas, step):
     Args:
       device: `config.device`; "auto" compiles on a single GPU.
       replicas: over all workers.
-      step: function of a batch.
+      step: function of a batch, and of options that are Python values.
 
     Raises:
       UserError: a choice that is not there, or "on" with several replicas.
@@ -74,9 +74,9 @@ def compiled(device, replicas, step):
         return step
     whole = tf.function(step, autograph=False, jit_compile=True)
 
-    def run(*batch):
+    def run(batch, **options):
         with native.off():  # XLA cannot look into our kernels
-            return whole(*batch)
+            return whole(batch, **options)
 
     return run
 

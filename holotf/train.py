@@ -62,29 +62,28 @@ def train(config, workdir):
     if (path := checkpoints.restore()) is not None:
         print(f"resumed from {path}")
 
-    per_iteration = model.images_per_iteration
-    start, total = int(model.iteration.numpy()), math.ceil(config.train.kimg * 1000 / per_iteration)
+    start, total = int(model.iteration.numpy()), model.iterations
     kimg = {k: config.train[f"{k}_kimg"] for k in ("log", "sample", "checkpoint")} | {"evaluate": config.evaluate.kimg}
-    every = {k: max(1, round(n * 1000 / per_iteration)) for k, n in kimg.items() if n > 0}
-    stream = data.batches(config.data, config.model.image_size, per_iteration, config.seed, start, (worker, workers), replicas)
+    every = {k: max(1, round(n * 1000 / batch_size)) for k, n in kimg.items() if n > 0}
+    stream = data.batches(config.data, config.model.image_size, batch_size, config.seed, start, (worker, workers), replicas)
     images = iter(strategy.distribute_datasets_from_function(lambda _: stream))
     real = next(iter(data.batches(config.data, config.model.image_size, batch_size, config.seed)))
 
     step = devices.compiled(config.device, replicas, model.train_step)
 
     @tf.function(autograph=False)
-    def iterate(batch):
-        logs = strategy.run(step, args=(batch,))
+    def iterate(batch, **options):
+        logs = strategy.run(step, args=(batch,), kwargs=options)
         return {k: strategy.reduce("MEAN", v, axis=None) for k, v in logs.items()}
 
     board, pending = Board(workdir, config, active=worker == 0), []
-    bar = tqdm(total=total * per_iteration, initial=start * per_iteration, unit="img", unit_scale=True, disable=worker > 0)
+    bar = tqdm(total=total * batch_size, initial=start * batch_size, unit="img", unit_scale=True, disable=worker > 0)
     clock = time.perf_counter()
     with _Signals() as signals, bar, _explained(config.data, workers, checkpoints):
         for iteration in range(start + 1, total + 1):
-            pending.append((iteration, iterate(next(images))))
-            bar.update(per_iteration)
-            shown = iteration * per_iteration
+            pending.append((iteration, iterate(next(images), **model.step_options(iteration - 1))))
+            bar.update(batch_size)
+            shown = iteration * batch_size
             due = {k: iteration % n == 0 or iteration == total for k, n in every.items()}
             if signals.caught:
                 due = {"log": True, "checkpoint": True}
@@ -92,7 +91,7 @@ def train(config, workdir):
                 continue
             scalars = _settle(pending, checkpoints)
             seconds = (time.perf_counter() - clock) / len(pending)
-            scalars |= {"speed/images_per_s": per_iteration / seconds, "speed/s_per_kimg": 1000 * seconds / per_iteration}
+            scalars |= {"speed/images_per_s": batch_size / seconds, "speed/s_per_kimg": 1000 * seconds / batch_size}
             scalars |= {f"lr/{player}": rate for player, rate in model.learning_rates().items()}
             board.scalars(scalars, shown)
             bar.set_postfix({k.removeprefix("loss/"): f"{v:.3f}" for k, v in scalars.items() if k.startswith("loss/")})
@@ -130,7 +129,7 @@ def publish(model, config, workdir):
     folders = {name: os.path.join(workdir, name) for name in ("pictures", "saved_model", "checkpoints", "events")}
     generate.generate(model, config.generate, folders["pictures"])
     export.export(model, folders["saved_model"], replace=True)
-    kimg = int(model.iteration.numpy()) * model.images_per_iteration / 1000
+    kimg = int(model.iteration.numpy()) * config.train.batch_size / 1000
     what, film = ("turning picture", "sweep_azimuth") if hasattr(model, "sweep") else ("interpolation  ", "interpolation")
     print(
         f"\nTrained on {kimg:g} thousand images.\n"
@@ -167,7 +166,8 @@ def _settle(pending, checkpoints):
                 f"iteration {iteration} gave {losses}: lower optim.d_lr and optim.g_lr or set device.precision=float32; "
                 f"the last good checkpoint is {checkpoints.latest or 'none yet'}"
             )
-    return {k: float(np.mean([values[k] for _, values in logs])) for k in logs[-1][1]}
+    names = dict.fromkeys(k for _, values in logs for k in values)  # not every iteration has every loss
+    return {k: float(np.mean([values[k] for _, values in logs if k in values])) for k in names}
 
 
 class _Signals:

@@ -8,8 +8,9 @@ import pytest
 from conftest import small_config
 
 from holotf import evaluate, models, train
-from holotf.checkpoint import Checkpoints
+from holotf.checkpoint import Checkpoints, restore
 from holotf.errors import UserError
+from holotf.export import export
 
 # Keras saves its variables through NumPy in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning:keras.*")
@@ -63,6 +64,15 @@ def test_training_evaluates_records_and_keeps_the_best(config, tmp_path):
     model = models.build(config)
     assert Checkpoints(model, str(tmp_path / "best")).restore().endswith(f"ckpt-{iteration}")
     assert int(model.iteration.numpy()) == iteration
+
+
+def test_an_export_is_judged_as_its_checkpoint_is(config, tmp_path):
+    model = models.build(config)
+    folder = export(model, str(tmp_path / "saved_model"))
+    assert evaluate.evaluate(restore(config, folder), config) == evaluate.evaluate(model, config)
+    config.model.gf = 2 * config.model.gf
+    with pytest.raises(UserError, match=r"saved_model is of another architecture: weight 0 has shape \(.*\) there, \(.*\) here"):
+        restore(config, folder)
 
 
 def test_the_best_gives_way_only_to_a_better_one(squares, tmp_path):

@@ -17,8 +17,8 @@ CASES = {
     "unknown precision": (["--config.device.precision=float16"], "device.precision='float16': use float32 or mixed_bfloat16"),
     "empty batch": (["--config.train.batch_size=0"], "train.batch_size=0"),
     "no data": (["--config.data.dir=/none"], "data.dir='/none' does not exist; make it with: python -m data_prep folder"),
-    "nothing trained": (["--mode=generate"], "train first, or name the run with --workdir"),
-    "nothing to export": (["--mode=export"], "train first, or name the run with --workdir"),
+    "nothing trained": (["--mode=generate"], "train first, or name the run, or its saved_model, with --workdir"),
+    "nothing to export": (["--mode=export"], "train first, or name the run, or its saved_model, with --workdir"),
 }
 
 

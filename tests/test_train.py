@@ -156,9 +156,11 @@ def test_divergence_names_the_first_bad_iteration():
 
 def test_mirrored_strategy_trains_through_the_same_loop(squares, tmp_path):
     """Two logical CPUs stand for two GPUs (conftest)."""
-    config = small_config(squares, **{"device.strategy": "mirrored", "train.kimg": 0.016})
+    config = small_config(squares, **{"device.strategy": "mirrored", "train.kimg": 0.024, "train.d_steps": ((0.0, 2),)})
     assert loop.train(config, str(tmp_path)) == 0
-    assert int(state(tmp_path)["progress/iteration/.ATTRIBUTES/VARIABLE_VALUE"]) == 2
+    found = state(tmp_path)
+    names = ("progress/iteration", "d_optimizer/000_iteration", "g_optimizer/000_iteration")
+    assert [int(found[f"{name}/.ATTRIBUTES/VARIABLE_VALUE"]) for name in names] == [3, 3, config.train.g_steps]
 
 
 def start_workers(count, *arguments):

@@ -10,7 +10,7 @@ from holotf.errors import UserError
 from holotf.layers.convolution import Conv2D, ConvTranspose, conv2d
 from holotf.layers.normalise import leaky_relu
 from holotf.layers.spectral import SpectralConv2D, SpectralDense
-from holotf.models.gan import GAN, endpoint, make_weights, normal
+from holotf.models.gan import GAN, make_weights, normal
 
 SIZES = (32, 64, 128)
 NORMS = ("batch", "spectral", "none")
@@ -198,33 +198,6 @@ class DCGAN(GAN):
     def draw(self, n, seed):
         """Latents z ~ U(-1, 1): ([n, Z],)."""
         return (tf.random.stateless_uniform([n, self.config.model.z_dim], seed, -1.0, 1.0),)
-
-    def servable(self):
-        """(module, signatures) to export: `generate`, `sample`; `generate` is the default."""
-        module = Servable(self)
-        return module, {"generate": module.generate, "sample": module.sample, "serving_default": module.generate}
-
-
-class Servable(tf.Module):
-    """The endpoints of an exported DCGAN. Images are uint8 [B, H, W, 3].
-
-    Args:
-      model: a DCGAN; the averaged generator is what is served.
-    """
-
-    def __init__(self, model):
-        super().__init__(name="dcgan")
-        # The model itself is kept out of the module: Keras would add endpoints of its own. Its variables are named instead.
-        self.vars = [v.value for v in model.ema_generator.variables]
-
-        def generate(z):
-            return {"images": model.images(z)}
-
-        def sample(seed, n):
-            return {"images": model.images(*model.draw(n, tf.stack([seed, 0])))}
-
-        self.generate = endpoint(generate, z=([None, model.config.model.z_dim], tf.float32))
-        self.sample = endpoint(sample, seed=([], tf.int64), n=([], tf.int32))
 
 
 def build(config):

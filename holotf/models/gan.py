@@ -1,6 +1,7 @@
 """What every model here shares (`Model`), and the alternating step that every GAN shares (`GAN`)."""
 
 import functools
+import math
 
 import keras
 import numpy as np
@@ -77,6 +78,20 @@ class StepDecay(keras.optimizers.schedules.LearningRateSchedule):
         return {"lr": self.lr, "every": self.every, "factor": self.factor}
 
 
+def _check_schedule(pairs):
+    """Finds what is wrong with `train.d_steps`."""
+    try:
+        starts, numbers = zip(*pairs, strict=True)
+        fits = starts[0] == 0 and list(starts) == sorted(set(starts)) and all(n == int(n) and n >= 1 for n in numbers)
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise UserError(
+            f"train.d_steps={pairs!r}: use pairs of (from kimg, discriminator updates for a turn of the generator), the first "
+            "from 0: ((0, 1),), or ((0, 5), (10, 1)) for 5 at first and 1 from 10 kimg on"
+        )
+
+
 def normal():
     """N(0, 0.02), the initial weights of DCGAN and its descendants."""
     return keras.initializers.RandomNormal(stddev=0.02)
@@ -92,6 +107,24 @@ def endpoint(function, **inputs):
     """A function to export. Inputs are {name: (shape, dtype)}."""
     specs = [tf.TensorSpec(shape, dtype, name) for name, (shape, dtype) in inputs.items()]
     return tf.function(function, input_signature=specs, autograph=False)
+
+
+class Servable(tf.Module):
+    """What is exported of a model: `sample`, and the endpoints that a subclass adds. Images are uint8 [B, H, W, 3].
+
+    Args:
+      model: what draws. It is not kept: Keras would add endpoints of its own to the export.
+      variables: of the model's networks that are served; `vars`, by which an export is read back.
+    """
+
+    def __init__(self, model, variables):
+        super().__init__()
+        self.vars = [v.value for v in variables]
+
+        def sample(seed, n):
+            return {"images": model.images(*model.draw(n, tf.stack([seed, 0])))}
+
+        self.sample = endpoint(sample, seed=([], tf.int64), n=([], tf.int32))
 
 
 class Model(keras.Model):
@@ -111,6 +144,8 @@ class Model(keras.Model):
     def __init__(self, config):
         super().__init__(autocast=False)
         for name, value in config.train.items():
+            if name == "d_steps":
+                continue
             if value < 0 or (value == 0 and name not in _OFF_AT_0):
                 raise UserError(f"train.{name}={value:g}: use {'0 (off) or ' if name in _OFF_AT_0 else ''}a positive number")
         self.config = config
@@ -119,9 +154,13 @@ class Model(keras.Model):
         )
 
     @property
-    def images_per_iteration(self):
-        """Real images that one iteration takes, over all replicas."""
-        return self.config.train.batch_size
+    def iterations(self):
+        """Iterations of the whole run: of `train.batch_size` images each, until `train.kimg` thousand were shown."""
+        return math.ceil(self.config.train.kimg * 1000 / self.config.train.batch_size)
+
+    def step_options(self, iteration):
+        """Further arguments of `train_step` in an iteration, counted from 0: a dict of Python values, each of them a trace."""
+        return {}
 
     def learning_rates(self):
         """The rates now: {player: float}."""
@@ -162,10 +201,9 @@ class Model(keras.Model):
         pairs = zip(latents, tf.roll(latents, -1, axis=0), strict=True)
         return np.stack([self.sample(a * (1.0 - t) + b * t, *self.resting(steps)).numpy() for a, b in pairs])
 
-    def _optimizer(self, player, lr, updates, variables):
-        """Adam with the config's schedule; `updates` is how many an iteration has."""
+    def _optimizer(self, player, lr, total, variables):
+        """Adam with the config's schedule; `total` is how many updates the whole run has."""
         optim = self.config.optim
-        total = updates * -(-round(self.config.train.kimg * 1000) // self.images_per_iteration)
         if optim.decay == "linear":
             schedule = LinearDecay(lr, round(optim.decay_from * total), total)
         elif optim.decay == "step":
@@ -185,7 +223,7 @@ class Model(keras.Model):
 
     def _kimg(self):
         """Thousands of real images taken before this iteration, a float32 scalar."""
-        return tf.cast(self.iteration.value * self.images_per_iteration, tf.float32) / 1000.0
+        return tf.cast(self.iteration.value * self.config.train.batch_size, tf.float32) / 1000.0
 
     def _share(self, draw, n, turn):
         """This replica's `n` rows of what is drawn for the global batch; `turn` tells an iteration's draws apart."""
@@ -225,18 +263,24 @@ class GAN(Model):
             raise UserError("train.instance_noise_kimg=0: use the thousands of images over which train.instance_noise falls to 0")
         if not 0 <= config.model.ema_decay < 1:
             raise UserError(f"model.ema_decay={config.model.ema_decay:g}: use 0 (no average) to below 1")
-        self.d_steps, self.g_steps = train.d_steps, train.g_steps
+        _check_schedule(train.d_steps)
         self.generator, self.ema_generator = make_generator(), make_generator()
         self.ema_generator.trainable = False
         self.ema_generator.set_weights(self.generator.get_weights())
         self.discriminator = make_discriminator()
-        self.d_optimizer = self._optimizer("d", config.optim.d_lr, self.d_steps, self.discriminator.trainable_variables)
-        self.g_optimizer = self._optimizer("g", config.optim.g_lr, self.g_steps, self.generator.trainable_variables)
+        self._phases = [(math.ceil(1000 * start / train.batch_size), updates) for start, updates in train.d_steps]
+        ends = [min(first, self.iterations) for first, _ in [*self._phases[1:], (self.iterations, 1)]]
+        turns = sum(max(0, end // n - first // n) for (first, n), end in zip(self._phases, ends, strict=True))
+        self.d_optimizer = self._optimizer("d", config.optim.d_lr, self.iterations, self.discriminator.trainable_variables)
+        self.g_optimizer = self._optimizer("g", config.optim.g_lr, turns * train.g_steps, self.generator.trainable_variables)
 
-    @property
-    def images_per_iteration(self):
-        """Real images that one iteration shows the discriminator, over all replicas."""
-        return self.config.train.batch_size * self.d_steps
+    def step_options(self, iteration):
+        """Whether the generator plays: in the last of as many iterations as `train.d_steps` says of this time.
+
+        More discriminator updates early on: Arjovsky et al. 2017 (arXiv 1701.07875) train the critic "till optimality".
+        """
+        updates = next(n for first, n in reversed(self._phases) if iteration >= first)
+        return {"play": (iteration + 1) % updates == 0}
 
     def learning_rates(self):
         """The rates now: {"d": float, "g": float}."""
@@ -245,6 +289,13 @@ class GAN(Model):
     def images(self, *inputs):
         """Images of the averaged generator: its inputs -> uint8 [B, H, W, 3]."""
         return tf.cast(tf.round((self.ema_generator(*inputs) + 1.0) * 127.5), tf.uint8)
+
+    def servable(self):
+        """(module, signatures) to export: `generate`, from the latent, and `sample`; `generate` is the default."""
+        module = Servable(self, self.ema_generator.variables)
+        latent = self.draw(1, [0, 0])[0]
+        module.generate = endpoint(lambda z: {"images": self.images(z)}, z=([None, *latent.shape[1:]], tf.float32))
+        return module, {"generate": module.generate, "sample": module.sample, "serving_default": module.generate}
 
     def draw_in_training(self, n, seed):
         """What the generator is fed in training: `draw`, unless a subclass changes it in the course of the run."""
@@ -259,28 +310,29 @@ class GAN(Model):
         return {}
 
     @tf.autograph.experimental.do_not_convert  # no tensor decides a branch here, and conversion only slows the trace
-    def train_step(self, images):
-        """One iteration: `d_steps` discriminator updates and `g_steps` generator updates.
+    def train_step(self, images, play=True):
+        """One iteration: a discriminator update and, where the generator plays, `g_steps` updates of its own.
 
-        Every update has draws of its own, but for the first generator update, which goes on with the images of the last
+        Every update has draws of its own, but for the first generator update, which goes on with the images of the
         discriminator update: the generator has not changed since, so they are those it would make again.
 
         Args:
-          images: uint8 [d_steps * B, H, W, 3], this replica's share of the global batch.
+          images: uint8 [B, H, W, 3], this replica's share of the global batch.
+          play: whether the generator plays.
 
         Returns:
           Dict of float32 scalars by path (`loss/d`, `grad_norm/g`, ...), means over this replica's share.
         """
-        reals = tf.split(tf.cast(images, tf.float32) / 127.5 - 1.0, self.d_steps)
+        reals = tf.cast(images, tf.float32) / 127.5 - 1.0
         logs = {}
-        for turn in range(self.d_steps + self.g_steps - 1):
-            inputs = self._draw_share(reals[0].shape[0], turn)
+        for turn in range(self.config.train.g_steps if play else 1):
+            inputs = self._draw_share(reals.shape[0], turn)
             with tf.GradientTape() as tape:
                 fakes = self.generator(*inputs, training=True)
-                if turn < self.d_steps:
+                if turn == 0:
                     with tape.stop_recording():
-                        logs |= self._update_discriminator(reals[turn], fakes, inputs, turn)
-                if turn < self.d_steps - 1:
+                        logs |= self._update_discriminator(reals, fakes, inputs)
+                if not play:
                     continue
                 fake = self.discriminator(self._noisy(fakes, turn, 2), training=True)
                 adversarial = getattr(losses, f"{self.config.loss.gan}_generator")(fake["logits"])
@@ -291,14 +343,14 @@ class GAN(Model):
         self.iteration.assign_add(1)
         return logs
 
-    def _update_discriminator(self, reals, fakes, inputs, turn):
+    def _update_discriminator(self, reals, fakes, inputs):
         update_spectral_norms(self.discriminator)
-        reals, fakes = self._noisy(reals, turn, 0), self._noisy(fakes, turn, 1)
+        reals, fakes = self._noisy(reals, 0, 0), self._noisy(fakes, 0, 1)
         with tf.GradientTape() as tape:
             real, fake = self._judge(reals, fakes)
             terms = {"loss/d": self._adversarial(real["logits"], fake["logits"])}
             with native.off():  # they are differentiated twice
-                terms |= self._penalties(reals, fakes, turn)
+                terms |= self._penalties(reals, fakes)
             terms |= self.discriminator_terms(real, fake, inputs)
             total = sum(terms.values())
         return terms | {
@@ -325,13 +377,13 @@ class GAN(Model):
         # Source: Chintala et al. 2016, "How to train a GAN?" (github.com/soumith/ganhacks), points 2 and 6.
         return tf.where(self._kimg() < swapped_kimg, loss(fake, real), loss(real, fake))
 
-    def _penalties(self, reals, fakes, turn):
+    def _penalties(self, reals, fakes):
         def critic(images):
             return self.discriminator(images, training=True)["logits"]
 
         terms, settings = {}, self.config.loss
         if settings.gan == "wgan":
-            mix = self._share(lambda n, seed: tf.random.stateless_uniform([n, 1, 1, 1], seed), reals.shape[0], -1 - turn)
+            mix = self._share(lambda n, seed: tf.random.stateless_uniform([n, 1, 1, 1], seed), reals.shape[0], -1)
             terms["loss/gradient_penalty"] = settings.lambda_gp * losses.gradient_penalty(critic, reals, fakes, mix)
         if settings.lambda_r1 > 0:
             terms["loss/r1"] = settings.lambda_r1 * losses.r1(critic, reals)

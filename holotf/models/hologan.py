@@ -14,7 +14,7 @@ from holotf.layers.normalise import InstanceNorm, leaky_relu
 from holotf.layers.projection import Projection
 from holotf.layers.rigid import rigid_transform
 from holotf.layers.spectral import SpectralConv2D
-from holotf.models.gan import GAN, endpoint, make_weights, normal
+from holotf.models.gan import GAN, Servable, endpoint, make_weights, normal
 
 SIZES = (32, 64, 128)
 VARIANTS = ("paper", "official")
@@ -199,7 +199,7 @@ class HoloGAN(GAN):
 
     def servable(self):
         """(module, signatures) to export: `generate`, `sample`, `encode`; `generate` is the default."""
-        module = Servable(self)
+        module = HoloGANServable(self)
         endpoints = {name: getattr(module, name) for name in ("generate", "sample", "encode")}
         return module, endpoints | {"serving_default": module.generate}
 
@@ -230,25 +230,20 @@ class HoloGAN(GAN):
         return {"loss/identity": self.config.loss.lambda_identity * losses.identity(inputs[0], fake["z_hat"])}
 
 
-class Servable(tf.Module):
-    """The endpoints of an exported HoloGAN. Images are uint8 [B, H, W, 3]; angles are degrees, the camera's.
+class HoloGANServable(Servable):
+    """The endpoints of an exported HoloGAN: `generate`, `sample`, `encode`. Angles are degrees, the camera's.
 
     Args:
       model: a HoloGAN; the averaged generator is what is served.
     """
 
     def __init__(self, model):
-        super().__init__(name="hologan")
-        # The model itself is kept out of the module: Keras would add endpoints of its own. Its variables are named instead.
-        self.vars = [v.value for v in (*model.ema_generator.variables, *model.discriminator.variables)]
+        super().__init__(model, (*model.ema_generator.variables, *model.discriminator.variables))
         size, z_dim = model.config.model.image_size, model.config.model.z_dim
 
         def generate(z, azimuth_deg, elevation_deg, scale, translation):
             angles_scale = tf.stack([azimuth_deg, elevation_deg, scale], axis=1)
             return {"images": model.images(z, tf.concat([angles_scale, translation], axis=1))}
-
-        def sample(seed, n):
-            return {"images": model.images(*model.draw(n, tf.stack([seed, 0])))}
 
         def encode(images):
             return {"z": model.discriminator(tf.cast(images, tf.float32) / 127.5 - 1.0)["z_hat"]}
@@ -262,7 +257,6 @@ class Servable(tf.Module):
             scale=column,
             translation=([None, 3], tf.float32),
         )
-        self.sample = endpoint(sample, seed=([], tf.int64), n=([], tf.int32))
         self.encode = endpoint(encode, images=([None, size, size, 3], tf.uint8))
 
 

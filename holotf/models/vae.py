@@ -8,7 +8,7 @@ import tensorflow as tf
 from holotf import losses
 from holotf.errors import UserError
 from holotf.layers.normalise import leaky_relu
-from holotf.models.gan import Model, endpoint, make_weights
+from holotf.models.gan import Model, Servable, endpoint, make_weights
 
 SIZES = (32, 64, 128)
 
@@ -117,7 +117,7 @@ class VAE(Model):
         self.encoder = Encoder(m.image_size, m.z_dim, m.df)
         self.decoder = Decoder(m.image_size, m.z_dim, m.gf)
         self._trained = self.encoder.trainable_variables + self.decoder.trainable_variables
-        self.vae_optimizer = self._optimizer("vae", config.optim.g_lr, 1, self._trained)
+        self.vae_optimizer = self._optimizer("vae", config.optim.g_lr, self.iterations, self._trained)
 
     def learning_rates(self):
         """The rate now: {"vae": float}."""
@@ -168,22 +168,20 @@ class VAE(Model):
 
     def servable(self):
         """(module, signatures) to export: `encode`, `decode`, `sample`; `decode` is the default."""
-        module = Servable(self)
+        module = VAEServable(self)
         endpoints = {name: getattr(module, name) for name in ("encode", "decode", "sample")}
         return module, endpoints | {"serving_default": module.decode}
 
 
-class Servable(tf.Module):
-    """The endpoints of an exported VAE. Images are uint8 [B, H, W, 3].
+class VAEServable(Servable):
+    """The endpoints of an exported VAE: `encode`, `decode`, `sample`.
 
     Args:
       model: a VAE.
     """
 
     def __init__(self, model):
-        super().__init__(name="vae")
-        # The model itself is kept out of the module: Keras would add endpoints of its own. Its variables are named instead.
-        self.vars = [v.value for v in (*model.encoder.variables, *model.decoder.variables)]
+        super().__init__(model, (*model.encoder.variables, *model.decoder.variables))
         size, z_dim = model.config.model.image_size, model.config.model.z_dim
 
         def encode(images):
@@ -193,12 +191,8 @@ class Servable(tf.Module):
         def decode(z):
             return {"images": model.images(z)}
 
-        def sample(seed, n):
-            return {"images": model.images(*model.draw(n, tf.stack([seed, 0])))}
-
         self.encode = endpoint(encode, images=([None, size, size, 3], tf.uint8))
         self.decode = endpoint(decode, z=([None, z_dim], tf.float32))
-        self.sample = endpoint(sample, seed=([], tf.int64), n=([], tf.int32))
 
 
 def build(config):

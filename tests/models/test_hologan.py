@@ -97,17 +97,17 @@ def test_mixed_precision_keeps_views_and_outputs_float32(precision):
     assert {v.dtype for v in out.values()} == {tf.float32}
 
 
-def batch(config, d_steps=1):
-    shape = (config.train.batch_size * d_steps, 32, 32, 3)
+def batch(config):
+    shape = (config.train.batch_size, 32, 32, 3)
     return tf.constant(np.random.default_rng(0).integers(0, 256, shape), tf.uint8)
 
 
 @pytest.mark.parametrize("gan", ["bce", "wgan"])
 def test_a_step_moves_both_players_and_reports(gan):
-    config = small_config(**{"loss.gan": gan, "loss.lambda_style": 1.0, "train.d_steps": 2, "train.g_steps": 2})
+    config = small_config(**{"loss.gan": gan, "loss.lambda_style": 1.0, "train.g_steps": 2})
     model = models.build(config)
     before = {n: [v.numpy() for v in getattr(model, n).trainable_variables] for n in ("generator", "discriminator")}
-    logs = {k: float(v) for k, v in tf.function(model.train_step)(batch(config, 2)).items()}
+    logs = {k: float(v) for k, v in tf.function(model.train_step)(batch(config)).items()}
     expected = {"loss/d", "loss/g", "loss/identity", "loss/d_style", "loss/g_style", "grad_norm/d", "grad_norm/g"}
     expected |= {"accuracy/real", "accuracy/fake"} | ({"loss/gradient_penalty"} if gan == "wgan" else set())
     assert set(logs) == expected
@@ -117,8 +117,20 @@ def test_a_step_moves_both_players_and_reports(gan):
             # a convolution's bias before instance norm moves the logits by rounding only, everything else must move
             if not (name == "discriminator" and new.name == "bias"):
                 assert np.any(old != new.numpy()), new.path
-    assert int(model.d_optimizer.iterations) == int(model.g_optimizer.iterations) == 2
-    assert int(model.iteration) == 1
+    assert (int(model.d_optimizer.iterations), int(model.g_optimizer.iterations), int(model.iteration)) == (1, 2, 1)
+
+
+def test_the_generator_plays_as_the_schedule_says():
+    """Three updates of D for a turn at first, one from 0.05 kimg on; an iteration takes 8 images."""
+    model = models.build(small_config(**{"train.d_steps": ((0.0, 3), (0.05, 1)), "train.kimg": 0.08, "train.g_steps": 2}))
+    plays = [model.step_options(i)["play"] for i in range(model.iterations)]
+    assert plays == [False, False, True, False, False, True, False, True, True, True]
+    assert model.g_optimizer._learning_rate.total == 2 * 5
+    before = [v.numpy() for v in model.generator.variables]
+    logs = tf.function(model.train_step)(batch(model.config), play=False)
+    assert {"loss/d", "loss/g"} & set(logs) == {"loss/d"}
+    assert all(np.all(old == new.numpy()) for old, new in zip(before, model.generator.variables, strict=True))
+    assert (int(model.d_optimizer.iterations), int(model.g_optimizer.iterations), int(model.iteration)) == (1, 0, 1)
 
 
 def test_style_loss_reaches_the_generator():
@@ -247,7 +259,11 @@ def test_the_average_follows_the_weights(updates, rate):
         ({"model.name": "cyclegan"}, r"model.name='cyclegan': use one of .*hologan"),
         ({"loss.gan": "softmax"}, r"loss.gan='softmax': use bce, hinge, lsgan or wgan"),
         ({"views.elevation_deg": (35.0, 15.0)}, r"views.elevation_deg=\(35, 15\): use \(low, high\)"),
-        ({"train.d_steps": 0}, r"train.d_steps=0: use a positive number"),
+        ({"train.d_steps": (5,)}, r"train.d_steps=\(5,\): use pairs of \(from kimg"),
+        ({"train.d_steps": ((1.0, 5),)}, r"train.d_steps=\(\(1.0, 5\),\): use pairs of .* the first from 0"),
+        ({"train.d_steps": ((0.0, 5), (0.0, 1))}, r"train.d_steps=.*: use pairs of"),
+        ({"train.d_steps": ((0.0, 0),)}, r"train.d_steps=.*: use pairs of"),
+        ({"train.g_steps": 0}, r"train.g_steps=0: use a positive number"),
         ({"train.kimg": -1.0}, r"train.kimg=-1: use a positive number"),
         ({"model.gf": 0}, r"model.gf=0: use 2 or more"),
         ({"model.z_warmup_kimg": -1.0}, r"model.z_warmup_kimg=-1: use 0 for none"),

@@ -1,0 +1,150 @@
+"""HoloGAN's Table 1 on your images: every model for the same number of images, judged by one extractor and one protocol.
+
+    python -m benchmarks.table1 --data data/blocks32 --kimg 48 --seeds 2
+
+Each run is `main.py` in OUT/DATA/KIMG/MODEL-SEED, trained and then evaluated. What is finished is not done again, and a
+killed run goes on from its checkpoint: give the same command again. MODEL=CONFIG takes another config for a model, as in
+`--models dcgan hologan=hologan_chairs`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from benchmarks import measure
+
+CONFIGS = {
+    "dcgan": "dcgan_blocks",
+    "lsgan": "dcgan_blocks:lsgan",
+    "wgan_gp": "dcgan_blocks:wgan_gp",
+    "vae": "vae_blocks",
+    "hologan": "hologan_blocks",
+}
+# Nguyen-Phuoc et al. 2019, Table 1: KID x 100 on Inception's features, 64 px.
+PUBLISHED = {
+    "dcgan": ("1.81 ± 0.09", "6.36 ± 0.16", "4.78 ± 0.11"),
+    "lsgan": ("1.77 ± 0.06", "6.72 ± 0.19", "4.99 ± 0.13"),
+    "wgan_gp": ("1.63 ± 0.09", "9.43 ± 0.24", "15.57 ± 0.29"),
+    "hologan": ("2.87 ± 0.09", "1.54 ± 0.07", "2.16 ± 0.09"),
+}
+
+
+def main():
+    """Runs the benchmark."""
+    parser = measure.parser(__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="a folder that data_prep wrote")
+    parser.add_argument("--models", nargs="+", default=list(CONFIGS), metavar="MODEL[=CONFIG]", help=f"of {', '.join(CONFIGS)}")
+    parser.add_argument("--kimg", type=float, default=48.0, help="thousand real images that each model sees (default 48)")
+    parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 (default 3)")
+    parser.add_argument("--images", type=int, default=5000, help="real ones and made ones that are compared (default 5000)")
+    parser.add_argument("--size", type=int, default=32, help="of the images in px (default 32)")
+    args = parser.parse_args()
+    configs = {}
+    for choice in args.models:
+        model, _, config = choice.partition("=")
+        if model not in CONFIGS:
+            parser.error(f"--models {choice}: use {', '.join(CONFIGS)}, or one of them with =CONFIG")
+        configs[model] = config or CONFIGS[model]
+    found = {model: [] for model in configs}
+    for seed in range(args.seeds):  # a whole table after each seed
+        for model, config in configs.items():
+            folder = args.out / "table1" / args.data.name / f"{args.kimg:g}kimg" / f"{model}-{seed}"
+            found[model].append(one(folder, config, seed, args))
+    rows = [row(model, results) for model, results in found.items()]
+    columns = list(dict.fromkeys(key for r in rows for key in r))
+    measure.report(
+        f"table1-{args.data.name}",
+        rows,
+        columns,
+        args.out,
+        runs=found,
+        configs=configs,
+        kimg=args.kimg,
+        images=args.images,
+        data=str(args.data),
+    )
+
+
+def one(folder, config, seed, args):
+    """Trains and judges one model, or reads what was found before.
+
+    Returns:
+      Dict: metrics, notes, train_s, images_per_s, peak_gib.
+    """
+    record = folder / "result.json"
+    if record.exists():
+        return json.loads(record.read_text())
+    name, _, variant = config.partition(":")
+    command = [
+        sys.executable, "main.py", "--config", f"configs/{name}.py" + (f":{variant}" if variant else ""), f"--workdir={folder}",
+        f"--config.data.dir={args.data}", "--config.data.prepare=", f"--config.seed={seed}", f"--config.train.kimg={args.kimg}",
+        f"--config.model.image_size={args.size}", "--config.evaluate.kimg=0.0", f"--config.evaluate.images={args.images}",
+    ]  # fmt: skip
+    peak = _run(command)
+    _run([*command, "--mode=evaluate"])
+    seconds, rate = _speed(folder / "events")
+    judged = json.loads((folder / "metrics.json").read_text())
+    result = {"metrics": judged["metrics"], "notes": judged["notes"], "train_s": seconds, "images_per_s": rate, "peak_gib": peak}
+    temporary = record.with_suffix(".tmp")
+    temporary.write_text(json.dumps(result, indent=1))
+    temporary.replace(record)
+    return result
+
+
+def row(model, results):
+    """One line of the table: means over the seeds; KID with its spread, over seeds where there are several."""
+
+    def mean(name):
+        values = [r["metrics"][name] for r in results if name in r["metrics"]]
+        return sum(values) / len(values) if values else None
+
+    def text(name, form):
+        return "" if mean(name) is None else format(mean(name), form)
+
+    kids = [r["metrics"]["kid/mean"] for r in results]
+    spread = (max(kids) - min(kids)) / 2 if len(kids) > 1 else mean("kid/std")
+    celeba, chairs, cars = PUBLISHED.get(model, ("", "", ""))
+    return {
+        "model": model,
+        "KID x 100": f"{mean('kid/mean'):.2f} ± {spread:.2f}",
+        "FID": text("fid", ".1f"),
+        "diversity": text("diversity", ".2f"),
+        "identity": text("identity/ratio", ".2f"),
+        "azimuth MAE": text("pose/azimuth_mae_deg", ".1f"),
+        "full turns": text("pose/full_turn_share", ".0%"),
+        "train s": f"{sum(r['train_s'] for r in results) / len(results):.0f}",
+        "images/s": f"{sum(r['images_per_s'] for r in results) / len(results):.0f}",
+        "peak GiB": f"{max(r['peak_gib'] for r in results):.2f}",
+        "| published: CelebA": f"| {celeba}",
+        "Chairs": chairs,
+        "Cars": cars,
+    }
+
+
+def _run(command):
+    """Runs it to its end; returns the peak memory in GiB."""
+    environment = os.environ | {"PYTHONWARNINGS": "ignore"}
+    with subprocess.Popen(command, env=environment) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"exit code {process.returncode}: {' '.join(command)}; the same command of the table goes on from here")
+    return usage.ru_maxrss / 2**20
+
+
+def _speed(events):
+    """(seconds of training, median images/s) of a run, however often it was broken off: from what it logged."""
+    log = EventAccumulator(str(events), size_guidance={"tensors": 0}).Reload().Tensors("speed/s_per_kimg")
+    by_step = {e.step: float(e.tensor_proto.float_val[0]) for e in log}
+    steps = sorted(by_step)
+    seconds = sum(by_step[s] * (s - before) / 1000 for before, s in zip([0, *steps], steps, strict=False))
+    rates = sorted(1000 / v for v in by_step.values())
+    return seconds, rates[len(rates) // 2]
+
+
+if __name__ == "__main__":
+    main()
