@@ -5,6 +5,8 @@ convolutions of many channels, and in a convolution down to three channels. Each
 out, which our kernels do at the speed of memory. Without the kernels (holotf/native says when) these are TensorFlow's operations.
 """
 
+import math
+
 import keras
 import tensorflow as tf
 
@@ -13,43 +15,61 @@ from holotf import native
 # Where the products win (docs/performance.md): kernels of as many weights, over images of at most as many positions.
 _WEIGHTS, _POSITIONS = 50_000, 1024
 _FEW = 4  # output channels
+_PIECE = 16 << 20  # bytes of patches that are laid out at a time in a forward pass, where the batch can be parted so
 
 
 def _spread(x, kernel, bias, stride, pad, kernels):
     """large[stride i + tap - pad] += W[tap] x[i]: one product gives every tap's share, and folding adds what overlaps.
 
     Args:
-      x: [B, d.., I].
-      kernel: [taps.., O, I], of x's dtype.
+      x: [B, d.., I], of any type: it is kept for the gradient as it is, and cast to the kernel's each time.
+      kernel: [taps.., O, I].
       bias: [O] float32.
       stride, pad: as in the formula.
       kernels: the op library.
 
     Returns:
-      [B, stride d.., O], of x's dtype.
+      [B, stride d.., O], of the kernel's dtype.
     """
     outputs, inputs = kernel.shape[-2:]
     space = [stride * d for d in x.shape[1:-1]]
     settings = {"kernel": kernel.shape[0], "stride": stride, "pad": pad, "threads": native.threads()}
 
+    def rows_of(x):
+        return tf.reshape(tf.cast(x, kernel.dtype), [-1, inputs])  # [B,d..,I] -> [B*d..,I]
+
     @tf.custom_gradient
     def run(x, kernel, bias):
-        rows = tf.reshape(x, [-1, inputs])  # [B,d..,I] -> [B*d..,I]
         matrix = tf.reshape(kernel, [-1, inputs])  # [taps..,O,I] -> [taps*O,I]
-        patches = tf.matmul(rows, matrix, transpose_b=True)  # [B*d..,taps*O]
-        patches = tf.reshape(patches, [-1, *x.shape[1:-1], matrix.shape[0]])
-        large = kernels.holotf_fold(patches=patches, bias=bias, **settings)
+        done = []
+        for part in tf.split(x, _pieces(x.shape, matrix.shape[0] * kernel.dtype.size)):
+            with tf.control_dependencies(done[-1:]):  # one after the other: all at once are the peak of a step's memory
+                patches = tf.matmul(rows_of(part), matrix, transpose_b=True)  # [B*d..,taps*O]
+            patches = tf.reshape(patches, [-1, *x.shape[1:-1], matrix.shape[0]])
+            done.append(kernels.holotf_fold(patches=patches, bias=bias, **settings))
+        large = tf.concat(done, axis=0) if len(done) > 1 else done[0]
 
         def gradient(upstream):
             patches, sums = kernels.holotf_unfold(large=upstream, **settings)  # [B*d..,taps*O], [B,O]
+            with tf.control_dependencies([patches]):  # else the forward pass casts for both
+                rows = rows_of(x)
             patches = tf.ensure_shape(patches, [rows.shape[0], matrix.shape[0]])
-            dx = tf.reshape(tf.matmul(patches, matrix), tf.shape(x))
-            dkernel = tf.reshape(tf.matmul(patches, rows, transpose_a=True), kernel.shape)
+            dkernel = tf.matmul(rows, patches, transpose_a=True)  # [I,taps*O]: a third faster than [taps*O,I]
+            dkernel = tf.reshape(tf.transpose(dkernel), kernel.shape)
+            with tf.control_dependencies([dkernel]):  # else the layers below go on, and lay out their patches beside these
+                dx = tf.cast(tf.reshape(tf.matmul(patches, matrix), tf.shape(x)), x.dtype)
             return tf.ensure_shape(dx, x.shape), dkernel, tf.reduce_sum(tf.ensure_shape(sums, [x.shape[0], outputs]), axis=0)
 
         return tf.ensure_shape(large, [x.shape[0], *space, outputs]), gradient
 
     return run(x, kernel, tf.cast(bias, tf.float32))
+
+
+def _pieces(shape, bytes_a_row):
+    """Into how many equal pieces a batch [B, d.., I] is parted, so that each has patches of at most `_PIECE`."""
+    batch = shape[0] or 1
+    wanted = math.ceil(math.prod([batch, *shape[1:-1]]) * bytes_a_row / _PIECE)
+    return next(n for n in range(min(wanted, batch), batch + 1) if batch % n == 0)
 
 
 @tf.function(jit_compile=True, autograph=False)
@@ -115,18 +135,19 @@ def conv2d(x, kernel, bias, strides=1):
 
     Args:
       x: [B, H, W, I], H and W static.
-      kernel: [k, k, I, O], of x's dtype.
+      kernel: [k, k, I, O]; x is cast to its type.
       bias: [O] float32.
       strides: in both directions.
 
     Returns:
-      [B, H / strides, W / strides, O], of x's dtype.
+      [B, H / strides, W / strides, O], of the kernel's dtype.
     """
     taps, (inputs, outputs) = kernel.shape[0], kernel.shape[-2:]
-    if strides == 1 and outputs <= _FEW < inputs and (kernels := native.kernels(x)):
+    if strides == 1 and outputs <= _FEW < inputs and (kernels := native.kernels(x, kernel)):
         # Read backwards, a convolution of stride 1 spreads its input too.
         flipped = tf.transpose(kernel[::-1, ::-1], [0, 1, 3, 2])  # [k,k,I,O] -> [k,k,O,I]
         return _spread(x, flipped, bias, 1, taps - 1 - (taps - 1) // 2, kernels)
+    x = tf.cast(x, kernel.dtype)
     positions = x.shape[1] * x.shape[2] // strides**2
     worthwhile = (
         kernel.shape.num_elements() >= _WEIGHTS
@@ -148,13 +169,16 @@ def _with_product_gradient(x, kernel, strides, kernels):
     @tf.custom_gradient
     def run(x, kernel):
         def gradient(upstream):
-            dx = tf.raw_ops.Conv2DBackpropInput(
-                input_sizes=tf.shape(x), filter=kernel, out_backprop=upstream, strides=[1, strides, strides, 1], padding="SAME"
-            )
-            patches, _ = kernels.holotf_unfold(large=x, **settings)  # [B*h*w,taps*I]
+            with tf.control_dependencies([upstream]):  # else the patches are laid out in the forward pass, and wait
+                patches, _ = kernels.holotf_unfold(large=x, **settings)  # [B*h*w,taps*I]
             rows = tf.reshape(upstream, [-1, kernel.shape[-1]])  # [B,h,w,O] -> [B*h*w,O]
             patches = tf.ensure_shape(patches, [rows.shape[0], kernel.shape[:-1].num_elements()])
-            return tf.ensure_shape(dx, x.shape), tf.reshape(tf.matmul(patches, rows, transpose_a=True), kernel.shape)
+            dkernel = tf.reshape(tf.matmul(patches, rows, transpose_a=True), kernel.shape)
+            with tf.control_dependencies([dkernel]):  # as above
+                dx = tf.raw_ops.Conv2DBackpropInput(
+                    input_sizes=tf.shape(x), filter=kernel, out_backprop=upstream, strides=[1, strides, strides, 1], padding="SAME"
+                )
+            return tf.ensure_shape(dx, x.shape), dkernel
 
         return tf.nn.conv2d(x, kernel, strides, "SAME"), gradient
 
@@ -204,5 +228,4 @@ class Conv2D(_Convolution):
 
     def call(self, x):
         """[B, H, W, I] -> [B, H, W, filters] in the compute dtype."""
-        x = tf.cast(x, self.compute_dtype)
-        return conv2d(x, tf.cast(self.kernel, x.dtype), self.bias)
+        return conv2d(x, tf.cast(self.kernel, self.compute_dtype), self.bias)

@@ -85,15 +85,22 @@ def instance_norm(x, scale, shift, *, epsilon, negative_slope=1.0):
 
 @tf.function(jit_compile=True, autograph=False)
 def leaky_relu(x, negative_slope):
-    """max(x, negative_slope x), compiled: TensorFlow 2.21's remapper trips over LeakyReluGrad beside a biased convolution.
+    """max(x, negative_slope x). Only its output, which the next layer keeps anyway, waits for the gradient.
 
-    It then gives up on the whole graph ("remapper failed: ... exist for missing node").
+    Not `tf.nn.leaky_relu`: TensorFlow 2.21's remapper trips over LeakyReluGrad beside a biased convolution, and then gives up on the
+    whole graph ("remapper failed: ... exist for missing node").
 
     Args:
       x: any shape.
-      negative_slope: in [0, 1]; 0 is a ReLU.
+      negative_slope: in [0, 1); 0 is a ReLU.
     """
-    return tf.maximum(x, negative_slope * x)
+
+    @tf.custom_gradient
+    def run(x):
+        y = tf.maximum(x, negative_slope * x)
+        return y, lambda upstream: tf.where(y > 0, upstream, negative_slope * upstream)
+
+    return run(x)
 
 
 class InstanceNorm(keras.layers.Layer):
