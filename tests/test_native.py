@@ -66,8 +66,10 @@ def test_resampling(dtype, tolerance):
 @pytest.mark.parametrize(
     ("space", "taps", "outputs"), [((5, 5), 4, 6), ((4, 4, 4), 3, 6), ((3, 3), 2, 5), ((3, 3), 5, 5)], ids=["2D", "3D", "2", "5"]
 )
-def test_transposed_convolution(monkeypatch, dtype, tolerance, space, taps, outputs):
+@pytest.mark.parametrize("piece", [1 << 24, 1], ids=["whole", "pieces"])
+def test_transposed_convolution(monkeypatch, dtype, tolerance, space, taps, outputs, piece):
     monkeypatch.setattr(convolution, "_WEIGHTS", 0)
+    monkeypatch.setattr(convolution, "_PIECE", piece)
     kernel, bias = random(*[taps] * len(space), outputs, 7, dtype=dtype), random(outputs)
     assert_close(convolution.conv_transpose, random(2, *space, 7, dtype=dtype), kernel, bias, tolerance=tolerance)
 
@@ -75,10 +77,29 @@ def test_transposed_convolution(monkeypatch, dtype, tolerance, space, taps, outp
 @needs_kernels
 @pytest.mark.parametrize(("dtype", "tolerance"), [(tf.float32, 3e-6), (tf.bfloat16, 2e-2)])
 @pytest.mark.parametrize(("taps", "outputs", "strides"), [(4, 3, 1), (3, 3, 1), (5, 9, 2), (4, 9, 2)])
-def test_convolution(monkeypatch, dtype, tolerance, taps, outputs, strides):
+@pytest.mark.parametrize("piece", [1 << 24, 1], ids=["whole", "pieces"])
+def test_convolution(monkeypatch, dtype, tolerance, taps, outputs, strides, piece):
     monkeypatch.setattr(convolution, "_WEIGHTS", 0)
+    monkeypatch.setattr(convolution, "_PIECE", piece)
     kernel, bias = random(taps, taps, 7, outputs, dtype=dtype), random(outputs)
     assert_close(lambda *a: convolution.conv2d(*a, strides), random(2, 8, 8, 7, dtype=dtype), kernel, bias, tolerance=tolerance)
+
+
+@needs_kernels
+def test_a_float32_convolution_keeps_bfloat16_input_as_it_is():
+    x, kernel, bias = random(2, 8, 8, 7, dtype=tf.bfloat16), random(4, 4, 7, 3), random(3)
+    assert_close(convolution.conv2d, x, kernel, bias, tolerance=2e-2)
+    assert convolution.conv2d(x, kernel, bias).dtype == tf.float32
+
+
+def test_batches_are_parted_by_what_their_patches_take():
+    def pieces(*shape):
+        return convolution._pieces(tf.TensorShape(shape), 2 * 4096)
+
+    assert pieces(32, 16, 16, 1024) == 4, "67 MB of patches by 16 MiB"
+    assert pieces(6, 32, 32, 1024) == 3
+    assert pieces(7, 16, 32, 1024) == 7, "only equal parts"
+    assert pieces(1, 64, 64, 1024) == pieces(None, 64, 64, 1024) == 1
 
 
 @pytest.mark.parametrize("dtype", [tf.float32, tf.float64])

@@ -15,7 +15,7 @@ from holotf import native
 # Where the products win (docs/performance.md): kernels of as many weights, over images of at most as many positions.
 _WEIGHTS, _POSITIONS = 50_000, 1024
 _FEW = 4  # output channels
-_PIECE = 16 << 20  # bytes of patches that are laid out at a time in a forward pass, where the batch can be parted so
+_PIECE = 16 << 20  # bytes of patches that are laid out at a time, where the batch can be parted so
 
 
 def _spread(x, kernel, bias, stride, pad, kernels):
@@ -41,24 +41,28 @@ def _spread(x, kernel, bias, stride, pad, kernels):
     @tf.custom_gradient
     def run(x, kernel, bias):
         matrix = tf.reshape(kernel, [-1, inputs])  # [taps..,O,I] -> [taps*O,I]
-        done = []
-        for part in tf.split(x, _pieces(x.shape, matrix.shape[0] * kernel.dtype.size)):
+        pieces, done = _pieces(x.shape, matrix.shape[0] * kernel.dtype.size), []
+        for part in tf.split(x, pieces):
             with tf.control_dependencies(done[-1:]):  # one after the other: all at once are the peak of a step's memory
                 patches = tf.matmul(rows_of(part), matrix, transpose_b=True)  # [B*d..,taps*O]
             patches = tf.reshape(patches, [-1, *x.shape[1:-1], matrix.shape[0]])
             done.append(kernels.holotf_fold(patches=patches, bias=bias, **settings))
-        large = tf.concat(done, axis=0) if len(done) > 1 else done[0]
+        large = tf.concat(done, axis=0)
 
         def gradient(upstream):
-            patches, sums = kernels.holotf_unfold(large=upstream, **settings)  # [B*d..,taps*O], [B,O]
-            with tf.control_dependencies([patches]):  # else the forward pass casts for both
-                rows = rows_of(x)
-            patches = tf.ensure_shape(patches, [rows.shape[0], matrix.shape[0]])
-            dkernel = tf.matmul(rows, patches, transpose_a=True)  # [I,taps*O]: a third faster than [taps*O,I]
-            dkernel = tf.reshape(tf.transpose(dkernel), kernel.shape)
-            with tf.control_dependencies([dkernel]):  # else the layers below go on, and lay out their patches beside these
-                dx = tf.cast(tf.reshape(tf.matmul(patches, matrix), tf.shape(x)), x.dtype)
-            return tf.ensure_shape(dx, x.shape), dkernel, tf.reduce_sum(tf.ensure_shape(sums, [x.shape[0], outputs]), axis=0)
+            dx, dkernel, dbias = [], 0.0, 0.0
+            for part, above in zip(tf.split(x, pieces), tf.split(upstream, pieces), strict=True):
+                with tf.control_dependencies([*dx[-1:], upstream]):  # likewise, and not cast or laid out in the forward pass
+                    rows = rows_of(part)
+                    patches, sums = kernels.holotf_unfold(large=above, **settings)  # [B*d..,taps*O], [B,O]
+                patches = tf.ensure_shape(patches, [rows.shape[0], matrix.shape[0]])
+                share = tf.matmul(rows, patches, transpose_a=True)  # [I,taps*O]: a third faster than [taps*O,I]
+                dkernel += tf.cast(share, tf.float32)
+                dbias += tf.reduce_sum(tf.ensure_shape(sums, [part.shape[0], outputs]), axis=0)
+                with tf.control_dependencies([share]):  # else the layers below go on, and lay out their patches beside these
+                    dx.append(tf.cast(tf.reshape(tf.matmul(patches, matrix), tf.shape(part)), x.dtype))
+            dx, dkernel = tf.concat(dx, axis=0), tf.reshape(tf.transpose(tf.cast(dkernel, kernel.dtype)), kernel.shape)
+            return tf.ensure_shape(dx, x.shape), dkernel, dbias
 
         return tf.ensure_shape(large, [x.shape[0], *space, outputs]), gradient
 
@@ -169,12 +173,17 @@ def _with_product_gradient(x, kernel, strides, kernels):
     @tf.custom_gradient
     def run(x, kernel):
         def gradient(upstream):
-            with tf.control_dependencies([upstream]):  # else the patches are laid out in the forward pass, and wait
-                patches, _ = kernels.holotf_unfold(large=x, **settings)  # [B*h*w,taps*I]
-            rows = tf.reshape(upstream, [-1, kernel.shape[-1]])  # [B,h,w,O] -> [B*h*w,O]
-            patches = tf.ensure_shape(patches, [rows.shape[0], kernel.shape[:-1].num_elements()])
-            dkernel = tf.reshape(tf.matmul(patches, rows, transpose_a=True), kernel.shape)
-            with tf.control_dependencies([dkernel]):  # as above
+            columns = kernel.shape[:-1].num_elements()
+            pieces, dkernel, done = _pieces(upstream.shape, columns * kernel.dtype.size), 0.0, [upstream]
+            for part, above in zip(tf.split(x, pieces), tf.split(upstream, pieces), strict=True):
+                with tf.control_dependencies(done[-1:]):  # as above
+                    patches, _ = kernels.holotf_unfold(large=part, **settings)  # [B*h*w,taps*I]
+                rows = tf.reshape(above, [-1, kernel.shape[-1]])  # [B,h,w,O] -> [B*h*w,O]
+                patches = tf.ensure_shape(patches, [rows.shape[0], columns])
+                done.append(tf.matmul(patches, rows, transpose_a=True))
+                dkernel += tf.cast(done[-1], tf.float32)
+            dkernel = tf.cast(tf.reshape(dkernel, kernel.shape), kernel.dtype)
+            with tf.control_dependencies([dkernel]):
                 dx = tf.raw_ops.Conv2DBackpropInput(
                     input_sizes=tf.shape(x), filter=kernel, out_backprop=upstream, strides=[1, strides, strides, 1], padding="SAME"
                 )

@@ -87,8 +87,8 @@ def instance_norm(x, scale, shift, *, epsilon, negative_slope=1.0):
 def leaky_relu(x, negative_slope):
     """max(x, negative_slope x). Only its output, which the next layer keeps anyway, waits for the gradient.
 
-    Not `tf.nn.leaky_relu`: TensorFlow 2.21's remapper trips over LeakyReluGrad beside a biased convolution, and then gives up on the
-    whole graph ("remapper failed: ... exist for missing node").
+    Not `tf.nn.leaky_relu`: TensorFlow 2.21's remapper trips over LeakyReluGrad beside a biased convolution, and then gives up
+    on the whole graph ("remapper failed: ... exist for missing node").
 
     Args:
       x: any shape.
