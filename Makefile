@@ -19,6 +19,7 @@ lint: $(VENV)/.ready-test
 # PEER=SCRIPT races a PyTorch script, in an environment of its own.
 bench: $(VENV)/.ready $(if $(PEER),$(VENV)-peer/.ready)
 	$(RUN) -m benchmarks.step $(if $(PEER),--peer $(PEER) --peer-python $(VENV)-peer/bin/python)
+	$(RUN) -m benchmarks.parts
 	$(RUN) -m benchmarks.resample
 	$(RUN) -m benchmarks.input
 	$(RUN) -m benchmarks.infer

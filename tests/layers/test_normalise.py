@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from holotf.layers.adain import AdaIN
-from holotf.layers.normalise import InstanceNorm, instance_norm
+from holotf.layers.normalise import InstanceNorm, instance_norm, leaky_relu
 
 RNG = np.random.default_rng(0)
 pytestmark = pytest.mark.usefixtures("each_way")
@@ -15,6 +15,20 @@ def reference(x, scale, shift, epsilon, slope):
     wide = (-1,) + (1,) * len(axes) + (x.shape[-1],)
     y = (x - mean) / np.sqrt(var + epsilon) * scale.reshape(wide) + shift.reshape(wide)
     return np.where(y > 0, y, slope * y)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.2])
+def test_the_leaky_relu_and_its_gradient(slope):
+    x = tf.constant([-3.0, -0.5, 0.5, 2.0])
+    with tf.GradientTape() as outer:
+        outer.watch(x)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = leaky_relu(x, slope)
+        dx = tape.gradient(y, x, 2.0 * x)  # what a gradient penalty differentiates again
+    np.testing.assert_array_equal(y, np.float32([-3 * slope, -0.5 * slope, 0.5, 2]))
+    np.testing.assert_allclose(dx, 2 * x * np.float32([slope, slope, 1, 1]))
+    np.testing.assert_allclose(outer.gradient(dx, x), 2 * np.float32([slope, slope, 1, 1]))
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 2), (2, 2, 3, 2, 2)])
