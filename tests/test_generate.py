@@ -31,7 +31,7 @@ def test_a_sweep_turns_each_object_through_the_whole_range(model):
     latents = model.latents([3, 7])
     sweep = model.sweep(latents, "azimuth_deg", 4)
     assert sweep.shape == (2, 4, 32, 32, 3)
-    views = np.tile(model.resting()[0], (4, 1))
+    views = model.resting(4)[0].numpy()
     views[:, 0] = [0, 90, 180, 270]
     again = model.sample(np.repeat(latents[1:], 4, 0), views.astype(np.float32)).numpy()
     np.testing.assert_array_equal(sweep[1], again)
@@ -44,7 +44,7 @@ def test_an_objects_latent_follows_from_its_seed_alone(model):
 def test_an_interpolation_starts_at_each_object(model):
     latents = model.latents([3, 7])
     path = model.interpolate(latents, 5)
-    at_rest = np.tile(model.resting()[0], (2, 1))
+    at_rest = model.resting(2)[0]
     np.testing.assert_array_equal(path[:, 0], model.sample(latents, at_rest).numpy())
     assert np.any(path[0, 1] != path[0, 0])
 
