@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from benchmarks import measure
@@ -139,7 +140,7 @@ def _run(command):
 def _speed(events):
     """(seconds of training, median images/s) of a run, however often it was broken off: from what it logged."""
     log = EventAccumulator(str(events), size_guidance={"tensors": 0}).Reload().Tensors("speed/s_per_kimg")
-    by_step = {e.step: float(e.tensor_proto.float_val[0]) for e in log}
+    by_step = {e.step: float(tf.make_ndarray(e.tensor_proto)) for e in log}
     steps = sorted(by_step)
     seconds = sum(by_step[s] * (s - before) / 1000 for before, s in zip([0, *steps], steps, strict=False))
     rates = sorted(1000 / v for v in by_step.values())
