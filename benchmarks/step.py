@@ -32,15 +32,16 @@ def main():
     parser.add_argument("--pairs", type=int, default=2, help="how often ours and the peer take turns (default 2)")
     parser.add_argument("--peer", help="script of a peer; it is given the argument `compile`")
     parser.add_argument("--peer-python", default=sys.executable, help="the Python the peer runs in")
+    parser.add_argument("--no-kernels", action="store_true", help="do without our own CPU kernels, as where no C++ compiler is")
     parser.add_argument("--one", choices=PRECISIONS, help="measure this precision in this process and print JSON")
     args = parser.parse_args()
     if args.one:
-        print("RESULT " + json.dumps(one(args.config, args.one, args.repeats)), flush=True)
+        print("RESULT " + json.dumps(one(args.config, args.one, args.repeats, not args.no_kernels)), flush=True)
         return
     ours, peers = {p: [] for p in PRECISIONS}, {}
     for _ in range(args.pairs if args.peer else 1):
         for precision in PRECISIONS:
-            ours[precision].append(_run_one(args.config, precision, args.repeats))
+            ours[precision].append(_run_one(args.config, precision, args.repeats, args.no_kernels))
         if args.peer:
             for label, seconds, peak in _run_peer(args.peer_python, args.peer):
                 peers.setdefault(label, []).append((seconds, peak))
@@ -70,7 +71,7 @@ def main():
     measure.report("step", rows, columns, args.out, config=args.config, ours=ours, peers=peers)
 
 
-def one(config, precision, repeats):
+def one(config, precision, repeats, kernels=True):
     """Measures one precision in this process.
 
     Returns:
@@ -87,7 +88,7 @@ def one(config, precision, repeats):
     from holotf import devices, models
 
     config = importlib.import_module(f"configs.{config}").get_config()
-    config.device.precision = precision
+    config.device.precision, config.device.native_kernels = precision, kernels
     devices.configure(config.device)
     keras.utils.set_random_seed(config.seed)
     model = models.build(config)
@@ -109,8 +110,9 @@ def one(config, precision, repeats):
     }
 
 
-def _run_one(config, precision, repeats):
+def _run_one(config, precision, repeats, no_kernels):
     command = [sys.executable, "-m", "benchmarks.step", "--config", config, "--one", precision, "--repeats", str(repeats)]
+    command += ["--no-kernels"] if no_kernels else []
     done = subprocess.run(command, text=True, capture_output=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)

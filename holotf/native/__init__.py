@@ -62,7 +62,7 @@ def _load():
         return None
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
     if not compiler:
-        print("no C++ compiler (g++ or clang++): training goes on without our own kernels, at half the speed", file=sys.stderr)
+        print("no C++ compiler (g++ or clang++): training goes on without our own kernels, more slowly", file=sys.stderr)
         return None
     command = [compiler, *_FLAGS, str(_SOURCE), *tf.sysconfig.get_compile_flags(), *tf.sysconfig.get_link_flags()]
     cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("flags", "model name"))][:2]
