@@ -2,7 +2,7 @@
 
     python -m benchmarks.table1 --data data/blocks32 --kimg 48 --seeds 2
 
-Each run is `main.py` in OUT/DATA/KIMG/MODEL-SEED, trained and then evaluated. What is finished is not done again, and a
+Each run is `main.py` in OUT/table1/DATA/KIMG/CONFIG-SEED, trained and then evaluated. What is finished is not done again, and a
 killed run goes on from its checkpoint: give the same command again. MODEL=CONFIG takes another config for a model, as in
 `--models dcgan hologan=hologan_chairs`.
 """
@@ -14,9 +14,11 @@ import sys
 from pathlib import Path
 
 import tensorflow as tf
+from ml_collections import ConfigDict
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from benchmarks import measure
+from holotf import data
 
 CONFIGS = {
     "dcgan": "dcgan_blocks",
@@ -42,8 +44,8 @@ def main():
     parser.add_argument("--kimg", type=float, default=48.0, help="thousand real images that each model sees (default 48)")
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 (default 3)")
     parser.add_argument("--images", type=int, default=5000, help="real ones and made ones that are compared (default 5000)")
-    parser.add_argument("--size", type=int, default=32, help="of the images in px (default 32)")
     args = parser.parse_args()
+    size = data.open_folder(ConfigDict({"dir": str(args.data), "prepare": "", "split": "train"})).info.features["image"].shape[0]
     configs = {}
     for choice in args.models:
         model, _, config = choice.partition("=")
@@ -53,8 +55,8 @@ def main():
     found = {model: [] for model in configs}
     for seed in range(args.seeds):  # a whole table after each seed
         for model, config in configs.items():
-            folder = args.out / "table1" / args.data.name / f"{args.kimg:g}kimg" / f"{model}-{seed}"
-            found[model].append(one(folder, config, seed, args))
+            folder = args.out / "table1" / args.data.name / f"{args.kimg:g}kimg" / f"{config.replace(':', '-')}-{seed}"
+            found[model].append(one(folder, config, seed, size, args))
     rows = [row(model, results) for model, results in found.items()]
     columns = list(dict.fromkeys(key for r in rows for key in r))
     measure.report(
@@ -70,26 +72,27 @@ def main():
     )
 
 
-def one(folder, config, seed, args):
-    """Trains and judges one model, or reads what was found before.
+def one(folder, config, seed, size, args):
+    """Trains and judges one model, or reads what was found before by as many images.
 
     Returns:
-      Dict: metrics, notes, train_s, images_per_s, peak_gib.
+      Dict: metrics, notes, images, train_s, images_per_s, peak_gib.
     """
     record = folder / "result.json"
-    if record.exists():
-        return json.loads(record.read_text())
+    if record.exists() and (before := json.loads(record.read_text()))["images"] == args.images:
+        return before
     name, _, variant = config.partition(":")
     command = [
         sys.executable, "main.py", "--config", f"configs/{name}.py" + (f":{variant}" if variant else ""), f"--workdir={folder}",
         f"--config.data.dir={args.data}", "--config.data.prepare=", f"--config.seed={seed}", f"--config.train.kimg={args.kimg}",
-        f"--config.model.image_size={args.size}", "--config.evaluate.kimg=0.0", f"--config.evaluate.images={args.images}",
+        f"--config.model.image_size={size}", "--config.evaluate.kimg=0.0", f"--config.evaluate.images={args.images}",
     ]  # fmt: skip
     peak = _run(command)
     _run([*command, "--mode=evaluate"])
     seconds, rate = _speed(folder / "events")
     judged = json.loads((folder / "metrics.json").read_text())
-    result = {"metrics": judged["metrics"], "notes": judged["notes"], "train_s": seconds, "images_per_s": rate, "peak_gib": peak}
+    result = {"metrics": judged["metrics"], "notes": judged["notes"], "images": args.images}
+    result |= {"train_s": seconds, "images_per_s": rate, "peak_gib": peak}
     temporary = record.with_suffix(".tmp")
     temporary.write_text(json.dumps(result, indent=1))
     temporary.replace(record)

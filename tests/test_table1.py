@@ -33,7 +33,7 @@ def test_the_table_is_made_once_and_goes_on_where_it_was_broken_off(tmp_path):
     again = table()
     assert "Trained on" not in again, "what is finished is not done again"
     assert [line for line in again.splitlines() if line.startswith(("wgan_gp", "vae"))] == list(lines.values())
-    (record,) = tmp_path.glob("table1/chairs/0.64kimg/vae-0/result.json")
+    (record,) = tmp_path.glob("table1/chairs/0.64kimg/vae_blocks-0/result.json")
     before = json.loads(record.read_text())
     record.unlink()  # as if it had been killed while it was judged
     once_more = table()

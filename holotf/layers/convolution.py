@@ -1,8 +1,8 @@
 """Convolutions as matrix products over patches, where oneDNN's own are slow.
 
-oneDNN reaches a third to a fifth of its speed in the filter gradient of a large kernel over a small image, in transposed
-convolutions of many channels, and in a convolution down to three channels. Each is a matrix product once the patches are laid
-out, which our kernels do at the speed of memory. Without the kernels (holotf/native says when) these are TensorFlow's operations.
+oneDNN is at half its speed and less in the filter gradient of a large kernel over a small image and in transposed convolutions of
+many channels. Each is a matrix product once the patches are laid out, which our kernels do at the speed of memory. Without the
+kernels (holotf/native says when) these are TensorFlow's operations.
 """
 
 import math
