@@ -78,7 +78,8 @@ def get_config():
                 "images": 5000,  # real ones and made ones
                 "identities": 48,  # objects whose sweeps are judged
                 "views": 24,  # of a sweep
-                "cache": "runs/cache",  # features of real images, and pose regressors
+                "turntables": "",  # arguments of `python -m data_prep` that draw real objects turning, to compare with; "" for none
+                "cache": "runs/cache",  # features of real images, pose regressors, turntables
             },
             "device": {
                 "strategy": "auto",  # auto (mirrored where there are several GPUs), one, mirrored or multi_worker (TF_CONFIG)

@@ -23,6 +23,7 @@ def get_config():
     config.train.kimg = 48.0
     config.train.sample_kimg = config.train.checkpoint_kimg = 8.0
     config.evaluate.images = 2000
+    config.evaluate.turntables = "blocks --size 32 --turntable 24 --count 1152 --seed 1"
     config.evaluate.best = "pose/azimuth_mae_deg"
     config.device.precision = "mixed_bfloat16"
     return config

@@ -13,4 +13,5 @@ def get_config():
     config.data.dir = "data/cars64"
     config.data.prepare = "meshes --preset cars --size 64 --count 20000 --elevation 5,30"
     config.views.elevation_deg = (5.0, 30.0)
+    config.evaluate.turntables = "meshes --preset cars --size 64 --turntable 24 --count 1056 --seed 1 --elevation 5,30"
     return config

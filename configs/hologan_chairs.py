@@ -22,5 +22,6 @@ def get_config():
     config.train.kimg = 128.0
     config.train.sample_kimg = 16.0
     config.train.checkpoint_kimg = 8.0
+    config.evaluate.turntables = "meshes --preset chairs --size 64 --turntable 24 --count 1176 --seed 1"
     config.device.precision = "mixed_bfloat16"
     return config

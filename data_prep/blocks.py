@@ -1,8 +1,8 @@
 """Ray-cast furniture made of random boxes: no downloads, every view labelled.
 
 Example i depends on --seed and i alone: neither on --count nor on the number of workers. Each object stands in the unit
-sphere about the centre of its bounding box and is seen once, by a perspective camera whose field of view just holds that
-sphere at the smallest --distance: nothing is ever cut.
+sphere about the centre of its bounding box and is seen once, or --turntable times, by a perspective camera whose field of view
+just holds that sphere at the smallest --distance: nothing is ever cut.
 """
 
 import argparse
@@ -55,6 +55,9 @@ def add_render_flags(parser: argparse.ArgumentParser) -> None:
     }
     for name, (default, about) in ranges.items():
         parser.add_argument(f"--{name}", default=default, metavar="LOW,HIGH", help=f"{about} (default {default})")
+    parser.add_argument(
+        "--turntable", type=int, default=1, metavar="K", help="K > 1: each object K times, at equal steps of azimuth (default 1)"
+    )
 
 
 def parse_render_flags(args: argparse.Namespace) -> dict[str, tuple[float, float]]:
@@ -63,6 +66,8 @@ def parse_render_flags(args: argparse.Namespace) -> dict[str, tuple[float, float
         raise UserError(f"--count {args.count}: use 1 or more")
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}: use 0 or more")
+    if args.turntable < 1 or args.count % args.turntable:
+        raise UserError(f"--turntable {args.turntable} --count {args.count}: use 1 or more, and a count that is a multiple of it")
     return {
         "azimuth_deg": parse_range("--azimuth", args.azimuth, -360, 360),
         "elevation_deg": parse_range("--elevation", args.elevation, -90, 90),
@@ -95,10 +100,11 @@ def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
             "image": tfds.features.Image(shape=(args.size, args.size, 3), encoding_format="png"),
             "azimuth_deg": number,
             "elevation_deg": number,
+            "object": tfds.features.Scalar(np.int64),
             "kind": tfds.features.ClassLabel(names=list(KINDS)),
             "colours": tfds.features.Tensor(shape=(len(PARTS), 3), dtype=np.uint8, doc=f"RGB of {', '.join(PARTS)}"),
         },
-        function=functools.partial(examples, seed=args.seed, kinds=kinds, views=views, size=args.size),
+        function=functools.partial(examples, seed=args.seed, kinds=kinds, views=views, size=args.size, turntable=args.turntable),
         tasks=[(start, min(start + EXAMPLES_PER_TASK, args.count)) for start in starts],
         total=args.count,
         workers=args.workers,
@@ -118,14 +124,26 @@ def parse_range(flag: str, text: str, lowest: float, highest: float) -> tuple[fl
     return low, high
 
 
-def examples(
-    task: tuple[int, int], seed: int, kinds: tuple[str, ...], views: dict[str, tuple[float, float]], size: int
-) -> list[tuple[int, dict]]:
-    """Returns (index, example) for index in range(*task)."""
-    return [(index, example(index, seed, kinds, views, size)) for index in range(*task)]
+def turned(index: int, turntable: int, views: dict[str, tuple[float, float]]) -> tuple[int, dict[str, tuple[float, float]]]:
+    """Which object example `index` shows, and the camera's ranges for it.
+
+    One object an example; with a turntable of K > 1, K in a row show one, from azimuths at equal steps through the range.
+    """
+    shown, turn = divmod(index, turntable)
+    if turntable > 1:
+        low, high = views["azimuth_deg"]
+        views = views | {"azimuth_deg": (low + (high - low) * turn / turntable,) * 2}
+    return shown, views
 
 
-def example(index: int, seed: int, kinds: tuple[str, ...], views: dict[str, tuple[float, float]], size: int) -> dict:
+def examples(task: tuple[int, int], **settings) -> list[tuple[int, dict]]:
+    """Returns (index, example) for index in range(*task), with the settings of `example`."""
+    return [(index, example(index, **settings)) for index in range(*task)]
+
+
+def example(
+    index: int, seed: int, kinds: tuple[str, ...], views: dict[str, tuple[float, float]], size: int, turntable: int = 1
+) -> dict:
     """Makes one object and draws one view of it.
 
     Args:
@@ -134,11 +152,13 @@ def example(index: int, seed: int, kinds: tuple[str, ...], views: dict[str, tupl
       kinds: names among KINDS, equally likely.
       views: `azimuth_deg`, `elevation_deg` and `distance` (bounding radii) -> (low, high), uniform.
       size: pixels a side.
+      turntable: as `turned` takes it.
 
     Returns:
       a dict of the features, the image as PNG bytes.
     """
-    rng = np.random.default_rng([seed, index])
+    shown, views = turned(index, turntable, views)
+    rng = np.random.default_rng([seed, shown])
     kind = kinds[rng.integers(len(kinds))]
     boxes, colours = furniture(kind, rng)
     azimuth_deg, elevation_deg, distance = (rng.uniform(*views[name]) for name in ("azimuth_deg", "elevation_deg", "distance"))
@@ -147,6 +167,7 @@ def example(index: int, seed: int, kinds: tuple[str, ...], views: dict[str, tupl
         "image": encode(pixels, "png"),
         "azimuth_deg": np.float32(azimuth_deg),
         "elevation_deg": np.float32(elevation_deg),
+        "object": shown,
         "kind": kind,
         "colours": np.round(colours * 255).astype(np.uint8),
     }

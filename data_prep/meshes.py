@@ -1,8 +1,9 @@
 """Rendered 3D models, each from many sides: a folder of OBJ, GLB or PLY files, or Sweet Home 3D's furniture.
 
-Example i depends on --seed, i and the list of meshes alone: neither on --count nor on the number of workers; it shows mesh i modulo
-their number. Each mesh stands in the unit sphere about the centre of its bounding box; the field of view just holds that sphere at
-the smallest --distance, so nothing is ever cut. A file CREDITS in the data set names every mesh, its creator and licence.
+Example i depends on --seed, i and the list of meshes alone: neither on --count nor on the number of workers. Example i shows
+object i, or i // K with --turntable K, and object o is mesh o modulo their number. Each mesh stands in the unit sphere about the
+centre of its bounding box; the field of view just holds that sphere at the smallest --distance, so nothing is ever cut. A file
+CREDITS in the data set names every mesh, its creator and licence.
 """
 
 import argparse
@@ -226,7 +227,7 @@ def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
     origin = args.preset or args.source or args.library or LIBRARY
     text, number = tfds.features.Text(), tfds.features.Scalar(np.float32)
     function = functools.partial(render.examples, seed=args.seed, ranges=ranges, recolour=recolour, size_px=args.size,
-                                 half_width=float(field_of_view(ranges["distance"][0])))  # fmt: skip
+                                 half_width=float(field_of_view(ranges["distance"][0])), turntable=args.turntable)  # fmt: skip
     return ImageBuilder(
         data_dir=data_dir,
         name="meshes",
@@ -240,12 +241,13 @@ def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
             "image": tfds.features.Image(shape=(args.size, args.size, 3), encoding_format="png"),
             "azimuth_deg": number,
             "elevation_deg": number,
+            "object": tfds.features.Scalar(np.int64),
             "mesh": text,
             "creator": text,
             "license": text,
         },
         function=function if args.beam is None else functools.partial(_in_own_process, function),
-        tasks=list(tasks_of(specs, args.count)),
+        tasks=list(tasks_of(specs, args.count, args.turntable)),
         total=args.count,
         workers=workers,
         beam=args.beam is not None,
@@ -258,10 +260,11 @@ def _in_own_process(function, task):
     return next(ordered_map(function, [task], 1))
 
 
-def tasks_of(specs: list[MeshSpec], count: int):
-    """Yields (mesh, indices of the examples that show it): example i shows mesh i modulo their number."""
+def tasks_of(specs: list[MeshSpec], count: int, turntable: int = 1):
+    """Yields (mesh, indices of the examples that show it): object o is mesh o modulo their number."""
     for first, spec in enumerate(specs):
-        indices = range(first, count, len(specs))
+        objects = range(first, count // turntable, len(specs))
+        indices = [turntable * shown + turn for shown in objects for turn in range(turntable)]
         for start in range(0, len(indices), EXAMPLES_PER_TASK):
             yield spec, indices[start : start + EXAMPLES_PER_TASK]
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from data_prep.blocks import turned
 from data_prep.images import encode
 from data_prep.raycast import AMBIENT, SUN, camera_axes
 from holotf.errors import UserError
@@ -418,6 +419,7 @@ def examples(
     recolour: bool,
     size_px: int,
     half_width: float,
+    turntable: int = 1,
 ) -> list[tuple[int, dict]]:
     """Draws one mesh once for each index.
 
@@ -429,6 +431,7 @@ def examples(
       recolour: whether each material's colour changes at random.
       size_px: side of the images.
       half_width: tangent of half the field of view.
+      turntable: as `data_prep.blocks.turned` takes it.
 
     Returns:
       (index, example) for each, the image as PNG bytes.
@@ -438,14 +441,16 @@ def examples(
     drawer.upload(mesh)
     found = []
     for index in indices:
-        rng = np.random.default_rng([seed, index])
-        view = View(*(float(rng.uniform(*ranges[name])) for name in ("azimuth_deg", "elevation_deg", "distance")))
+        shown, views = turned(index, turntable, ranges)
+        rng = np.random.default_rng([seed, shown])
+        view = View(*(float(rng.uniform(*views[name])) for name in ("azimuth_deg", "elevation_deg", "distance")))
         stretch = np.exp(rng.uniform(*np.log(ranges["stretch"]), size=3))
         pixels = drawer.draw(view, half_width, stretch, recolour_rows(rng, mesh.materials) if recolour else None)
         example = {
             "image": encode(pixels, "png"),
             "azimuth_deg": np.float32(view.azimuth_deg),
             "elevation_deg": np.float32(view.elevation_deg),
+            "object": shown,
             "mesh": spec.name,
             "creator": spec.creator,
             "license": spec.license,

@@ -14,17 +14,22 @@ from holotf.errors import UserError
 _NEVER = 1 << 40  # epochs; the stream has no end of its own
 
 
-def prepare_missing(data):
-    """Runs data_prep where `data.dir` is missing and `data.prepare` says how to make it.
+def prepare_missing(folder, arguments, field="data.prepare"):
+    """Runs data_prep where a folder is missing and there are arguments that make it.
+
+    Args:
+      folder: of the data set.
+      arguments: of `python -m data_prep`, without --out; "" for none.
+      field: of the config that holds them, for the error.
 
     Raises:
       UserError: data_prep failed; its own message stands above.
     """
-    if data.prepare and not os.path.exists(data.dir):
+    if arguments and not os.path.exists(folder):
         # A process of its own: renderers and TensorFlow do not share one.
-        command = [sys.executable, "-m", "data_prep", *shlex.split(data.prepare), "--out", data.dir]
+        command = [sys.executable, "-m", "data_prep", *shlex.split(arguments), "--out", folder]
         if subprocess.run(command, check=False).returncode:
-            raise UserError(f"data.prepare={data.prepare!r} failed; what it needs is said above")
+            raise UserError(f"{field}={arguments!r} failed; what it needs is said above")
 
 
 def open_folder(data):

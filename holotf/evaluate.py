@@ -1,11 +1,13 @@
 """The judge: images as good as the real ones? and does the object, and nothing but the object, turn?"""
 
 import functools
+import hashlib
 import json
 import os
 import sys
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from holotf import data
 from holotf.checkpoint import restore
@@ -152,8 +154,10 @@ def _turning(model, config, builder, extractor):
     settings = config.evaluate
     latents = model.latents(range(settings.identities))
     sweep = model.sweep(latents, "azimuth_deg", settings.views)  # [N,K,H,W,3]
-    found = extractor(sweep.reshape(-1, *sweep.shape[2:]))
-    metrics = identity.identity_ratio(found.reshape(*sweep.shape[:2], -1), config.seed)
+    metrics = identity.identity_ratio(_features(extractor, sweep), config.seed)
+    real, sides = _turntables(config)
+    if real is not None:
+        metrics["identity/real_ratio"] = identity.identity_ratio(_features(extractor, real), config.seed)["identity/ratio"]
     if not {"azimuth_deg", "elevation_deg"} <= set(builder.info.features):
         return metrics, [f"no pose figures: {config.data.dir} has no azimuth_deg and elevation_deg to learn from"]
     read = pose.regressor(builder, config.data.split, settings.cache, config.seed)
@@ -168,6 +172,11 @@ def _turning(model, config, builder, extractor):
     if model.turns_fully:
         scores, each = pose.azimuth_scores(read(sweep)[0], np.arange(settings.views) * 360.0 / settings.views)
         metrics |= scores
+        if real is not None:
+            judged, _ = pose.azimuth_scores(read(real)[0], sides)
+            names = ("azimuth_mae_deg", "monotonicity", "coverage_deg", "full_turn_share")
+            metrics |= {f"pose/real_{name}": judged[f"pose/{name}"] for name in names}
+            notes.append(f"real: {len(real)} real objects x {len(sides)} views, judged in the same way")
         turns = ", ".join(f"{c:.0f}" for c in sorted(each["coverage_deg"]))
         notes.append(f"degrees covered by each identity's sweep, sorted: {turns}")
     else:
@@ -177,3 +186,23 @@ def _turning(model, config, builder, extractor):
         tilted = model.sweep(latents, "elevation_deg", settings.views)
         metrics |= pose.elevation_scores(read(tilted)[1], np.linspace(low, high, settings.views))
     return metrics, notes
+
+
+def _features(extractor, sweeps):
+    """uint8 [N, K, H, W, 3] -> [N, K, F]."""
+    return extractor(sweeps.reshape(-1, *sweeps.shape[2:])).reshape(*sweeps.shape[:2], -1)
+
+
+def _turntables(config):
+    """(uint8 [N, K, H, W, 3], azimuth_deg [K]) of real objects, drawn on the first use; (None, None) where the config has none."""
+    arguments = config.evaluate.turntables
+    if not arguments:
+        return None, None
+    name = hashlib.sha256(arguments.encode()).hexdigest()[:16]
+    folder = os.path.join(config.evaluate.cache, f"turntables-{name}")
+    data.prepare_missing(folder, arguments, "evaluate.turntables")
+    real, sides = pose.turntables(data.open_folder(ConfigDict({"dir": folder, "prepare": arguments, "split": "train"})), "train")
+    size = config.model.image_size
+    if real.shape[2] != size:
+        raise UserError(f"evaluate.turntables={arguments!r} draws {real.shape[2]} px: add --size {size}")
+    return real, sides

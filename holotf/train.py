@@ -120,7 +120,7 @@ def run(config, workdir):
     Returns:
       The exit code of `train`.
     """
-    data.prepare_missing(config.data)
+    data.prepare_missing(config.data.dir, config.data.prepare)
     return train(config, workdir)
 
 

@@ -1,6 +1,7 @@
 """The judge as a whole, on small models and with a small extractor of its own."""
 
 import json
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -40,6 +41,20 @@ def test_the_same_seed_gives_the_same_figures_and_another_does_not(config):
     assert any("no pose figures" in note for note in notes), "the squares have no labels"
     config.seed = 1
     assert evaluate.evaluate(model, config)[0]["fid"] != metrics["fid"]
+
+
+def test_real_turntables_are_judged_beside_the_sweeps(config, squares):
+    config.evaluate.turntables = "blocks --size 32 --turntable 4 --count 12 --workers 0"
+    model = models.build(config)
+    metrics, _ = evaluate.evaluate(model, config)
+    assert 0 < metrics["identity/real_ratio"] < 0.8 * metrics["identity/shuffled_ratio"], "chairs of three colours are told apart"
+    (made,) = Path(config.evaluate.cache).glob("turntables-*")
+    before = (made / "dataset_info.json").stat().st_mtime_ns
+    assert evaluate.evaluate(model, config)[0] == metrics
+    assert (made / "dataset_info.json").stat().st_mtime_ns == before, "they are drawn once"
+    config.evaluate.turntables = "blocks --size 16 --turntable 4 --count 12 --workers 0"
+    with pytest.raises(UserError, match=r"evaluate.turntables='blocks --size 16 .*' draws 16 px: add --size 32"):
+        evaluate.evaluate(model, config)
 
 
 def test_a_model_that_draws_one_image_sets_off_the_alarm(config, tmp_path, capsys):

@@ -45,19 +45,45 @@ def wrap(angle_deg):
     return -((180.0 - np.asarray(angle_deg)) % 360.0 - 180.0)
 
 
-def labelled(builder, split):
-    """All images and poses of a data set that has them.
+def labelled(builder, split, *labels):
+    """All images of a data set, and what it says of each.
+
+    Args:
+      builder: the tfds data set.
+      split: of it.
+      *labels: names of features.
 
     Returns:
-      (uint8 [N, H, W, 3], azimuth_deg [N], elevation_deg [N]), or None where the data set has no `azimuth_deg`.
+      (uint8 [N, H, W, 3], an array [N] for each label), or None where the data set lacks one.
     """
-    if not {"azimuth_deg", "elevation_deg"} <= set(builder.info.features):
+    if not set(labels) <= set(builder.info.features):
         return None
     examples = list(tfds.as_numpy(builder.as_dataset(split, read_config=tfds.ReadConfig(try_autocache=False))))
-    return (
-        np.stack([e["image"] for e in examples]),
-        *(np.array([e[k] for e in examples]) for k in ("azimuth_deg", "elevation_deg")),
-    )
+    return tuple(np.stack([e[name] for e in examples]) for name in ("image", *labels))
+
+
+def turntables(builder, split):
+    """Real objects turning, which is what sweeps should be like.
+
+    Args:
+      builder: a tfds data set with features image, object and azimuth_deg, as `data_prep --turntable` makes it.
+      split: of it.
+
+    Returns:
+      (uint8 [N, K, H, W, 3], azimuth_deg [K]) of N objects from K sides.
+
+    Raises:
+      UserError: no such features, or not every object from the same sides.
+    """
+    found = labelled(builder, split, "object", "azimuth_deg")
+    if found is None:
+        raise UserError(f"{builder.data_path} has no object and azimuth_deg: make it with data_prep's --turntable")
+    order = np.lexsort(found[:0:-1])  # by object, then by azimuth
+    images, objects, azimuth_deg = (values[order] for values in found)
+    count = len(np.unique(objects))
+    if len(images) % count or not np.array_equal(azimuth_deg, np.tile(azimuth_deg[: len(images) // count], count)):
+        raise UserError(f"{builder.data_path} does not show every object from the same sides: make it with data_prep's --turntable")
+    return images.reshape(count, -1, *images.shape[1:]), azimuth_deg[: len(images) // count].astype(np.float64)
 
 
 def regressor(builder, split, cache, seed=0):
@@ -80,7 +106,7 @@ def regressor(builder, split, cache, seed=0):
     facts = path.with_suffix(".json")
     if path.exists() and facts.exists():
         return PoseRegressor(keras.models.load_model(path), json.loads(facts.read_text()))
-    images, azimuth_deg, elevation_deg = labelled(builder, split)
+    images, azimuth_deg, elevation_deg = labelled(builder, split, "azimuth_deg", "elevation_deg")
     if len(images) < 2 * HELD_OUT:
         raise UserError(f"{builder.data_path} has {len(images)} images: a pose regressor needs at least {2 * HELD_OUT}")
     print(f"training a pose regressor on {len(images)} images", flush=True)

@@ -141,10 +141,22 @@ def test_front_back_left_and_right_of_a_chair_differ():
 
 def test_an_example_depends_on_seed_and_index_alone():
     one = blocks.example(7, 3, ("chair", "table"), VIEWS, 32)
-    again = dict(blocks.examples((5, 9), 3, ("chair", "table"), VIEWS, 32))[7]
+    again = dict(blocks.examples((5, 9), seed=3, kinds=("chair", "table"), views=VIEWS, size=32))[7]
     assert one["image"] == again["image"]
     assert one["azimuth_deg"] == again["azimuth_deg"]
     assert one["image"] != blocks.example(7, 4, ("chair", "table"), VIEWS, 32)["image"]
+
+
+def test_a_turntable_shows_one_object_from_equal_steps_of_azimuth():
+    made = [blocks.example(index, 3, ("chair", "table"), VIEWS, 32, turntable=4) for index in range(8)]
+    assert [e["azimuth_deg"] for e in made] == [0, 90, 180, 270] * 2
+    assert [e["object"] for e in made] == [0] * 4 + [1] * 4
+    for name in ("kind", "elevation_deg"):
+        assert [e[name] for e in made] == [e[name] for e in (made[0], made[4]) for _ in range(4)]
+    assert (made[0]["colours"] != made[4]["colours"]).any()
+    plain = blocks.example(1, 3, ("chair", "table"), VIEWS, 32)
+    assert (plain["colours"] == made[4]["colours"]).all(), "the object is the one that the seed gives without a turntable"
+    assert plain["elevation_deg"] == made[4]["elevation_deg"]
 
 
 def test_views_are_uniform_in_their_ranges():

@@ -217,6 +217,16 @@ def test_an_example_depends_on_seed_and_index_alone(child, tmp_path):
     assert other["azimuth_deg"] != one[0]["azimuth_deg"]
 
 
+def test_a_turntable_shows_one_object_from_equal_steps_of_azimuth(child, tmp_path):
+    specs = [render.MeshSpec(name, str(write_obj(tmp_path, name))) for name in ("a", "b")]
+    draw = functools.partial(drawing((0, 360), (15, 35), stretch=1.2, recolour=True), turntable=3)
+    made = dict(pair for task in meshes.tasks_of(specs, 9, 3) for pair in child(draw, task))
+    assert [made[i]["azimuth_deg"] for i in range(9)] == [0, 120, 240] * 3
+    assert [made[i]["object"] for i in range(9)] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert [made[i]["mesh"] for i in range(9)] == list("aaabbbaaa")
+    assert len({made[i]["elevation_deg"] for i in range(9)}) == 3
+
+
 def test_no_drawing_process_has_tensorflow(child):
     loaded = child(eval, "sorted(__import__('sys').modules)")
     assert "moderngl" in loaded
@@ -364,6 +374,7 @@ def test_filters_that_match_nothing_say_what_there_is(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [(["--count", 0], "--count 0"), (["--seed", -1], "--seed -1"), (["--stretch", 0.5], "--stretch 0.5: use 1"),
+     (["--turntable", 3], "--turntable 3 --count 10000: use 1 or more, and a count that is a multiple"),
      (["--distance", "1,2"], "--distance '1,2'"), (["--elevation", "0,91"], "--elevation '0,91'")],
 )  # fmt: skip
 def test_numbers_out_of_range_are_named(words, message, tmp_path):

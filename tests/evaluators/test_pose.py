@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from data_prep import blocks, raycast
+from data_prep.__main__ import main as prepare
+from holotf.errors import UserError
 from holotf.evaluators import pose
 from holotf.evaluators.identity import identity_ratio
 
@@ -34,6 +37,26 @@ def read():
 @pytest.fixture(scope="module")
 def turntables():
     return np.stack([turntable(i, ASKED) for i in range(12)])
+
+
+def test_turntables_are_read_object_by_object_and_side_by_side(tmp_path):
+    flags = ["--size", "32", "--count", "12", "--turntable", "4", "--elevation", "25,25", "--seed", "7", "--workers", "0"]
+    assert prepare(["blocks", "--out", str(tmp_path / "turning"), *flags]) == 0
+    images, azimuth_deg = pose.turntables(tfds.builder_from_directory(tmp_path / "turning"), "train")
+    assert azimuth_deg.tolist() == [0, 90, 180, 270]
+    for shown, sweep in enumerate(images):
+        for side, image in zip(azimuth_deg, sweep, strict=True):
+            rng = np.random.default_rng([7, shown])
+            boxes, _ = blocks.furniture(("chair",)[rng.integers(1)], rng)
+            expected = raycast.render(boxes, side, 25.0, 3.5, 32, half_width=blocks.field_of_view(3.5))
+            np.testing.assert_array_equal(image, expected)
+
+
+def test_what_is_no_turntable_is_refused(tmp_path):
+    assert prepare(["blocks", "--out", str(tmp_path / "data"), "--size", "32", "--count", "3", "--workers", "0"]) == 0
+    builder = tfds.builder_from_directory(tmp_path / "data")
+    with pytest.raises(UserError, match="does not show every object from the same sides: make it with data_prep's --turntable"):
+        pose.turntables(builder, "train")
 
 
 def scores(read, sweeps, asked=ASKED):
