@@ -17,7 +17,7 @@ def get_config():
     config.model.z_dim = 64
     config.model.beta_warmup_kimg = 32.0
     config.optim.g_lr = 1e-3
-    config.train.batch_size = 128
+    config.train.batch_size = 32
     config.train.kimg = 128.0
     config.device.precision = "mixed_bfloat16"
     return config
