@@ -13,6 +13,9 @@ from holotf import native
 from holotf.layers import convolution, normalise, rigid
 
 needs_kernels = pytest.mark.skipif(native.kernels() is None, reason="our kernels cannot be built here")
+needs_tiles = pytest.mark.skipif(
+    not hasattr(native.kernels(), "holotf_gather"), reason="this processor does not multiply matrices of bfloat16"
+)
 RNG = np.random.default_rng(0)
 
 
@@ -20,12 +23,12 @@ def random(*shape, dtype=tf.float32):
     return tf.cast(RNG.normal(size=shape), dtype)
 
 
-def value_and_gradients(function, inputs):
+def value_and_gradients(function, inputs, weigh=np.random.Generator.standard_normal):
     """The function, and the gradients of its sum under fixed random weights, as float32 arrays."""
     with tf.GradientTape() as tape:
         tape.watch(inputs)
         y = function(*inputs)
-        weights = np.random.default_rng(1).normal(size=y.shape).astype(np.float32)
+        weights = weigh(np.random.default_rng(1), size=y.shape).astype(np.float32)
         total = tf.reduce_sum(tf.cast(y, tf.float32) * weights)
     return [tf.cast(t, tf.float32).numpy() for t in (y, *tape.gradient(total, inputs))]
 
@@ -61,45 +64,64 @@ def test_resampling(dtype, tolerance):
     assert_close(lambda v: rigid.resample(v, matrix), random(3, 6, 6, 6, 5, dtype=dtype), tolerance=tolerance)
 
 
-@needs_kernels
-@pytest.mark.parametrize(("dtype", "tolerance"), [(tf.float32, 3e-6), (tf.bfloat16, 2e-2)])
+def whole(*shape):
+    """Small whole numbers: every product and sum of them is exact, in bfloat16 and float32."""
+    return tf.cast(RNG.integers(-2, 3, shape), tf.bfloat16)
+
+
+def assert_equal(function, *inputs):
+    """Our kernels against TensorFlow's operations in float32, rounded to bfloat16 at the end, bit for bit."""
+
+    def weigh(rng, size):
+        return rng.integers(-2, 3, size)
+
+    ours = value_and_gradients(function, inputs, weigh)
+    with native.off():
+        theirs = value_and_gradients(function, [tf.cast(t, tf.float32) for t in inputs], weigh)
+    for a, b, like in zip(ours, theirs, [inputs[0], *inputs], strict=True):
+        assert np.abs(b).max() > 0
+        np.testing.assert_array_equal(a, tf.cast(tf.cast(b, like.dtype), tf.float32))
+
+
+# Channels: fewer than a strip, some strips, more than a block of 16 strips.
+@needs_tiles
+@pytest.mark.parametrize("outputs", [7, 70])
 @pytest.mark.parametrize(
-    ("space", "taps", "outputs"), [((5, 5), 4, 6), ((4, 4, 4), 3, 6), ((3, 3), 2, 5), ((3, 3), 5, 5)], ids=["2D", "3D", "2", "5"]
+    ("space", "taps", "inputs"), [((5, 6), 4, 9), ((4, 3, 5), 3, 40), ((3, 3), 2, 530), ((3, 3), 5, 33), ((17, 18), 4, 32)]
 )
-@pytest.mark.parametrize("piece", [1 << 24, 1], ids=["whole", "pieces"])
-def test_transposed_convolution(monkeypatch, dtype, tolerance, space, taps, outputs, piece):
-    monkeypatch.setattr(convolution, "_WEIGHTS", 0)
-    monkeypatch.setattr(convolution, "_PIECE", piece)
-    kernel, bias = random(*[taps] * len(space), outputs, 7, dtype=dtype), random(outputs)
-    assert_close(convolution.conv_transpose, random(2, *space, 7, dtype=dtype), kernel, bias, tolerance=tolerance)
+def test_transposed_convolution(monkeypatch, space, taps, inputs, outputs):
+    monkeypatch.setattr(convolution, "_NARROW", 1)
+    kernel, bias = whole(*[taps] * len(space), outputs, inputs), tf.cast(whole(outputs), tf.float32)
+    assert_equal(convolution.conv_transpose, whole(2, *space, inputs), kernel, bias)
 
 
-@needs_kernels
-@pytest.mark.parametrize(("dtype", "tolerance"), [(tf.float32, 3e-6), (tf.bfloat16, 2e-2)])
-@pytest.mark.parametrize(("taps", "outputs", "strides"), [(4, 3, 1), (3, 3, 1), (5, 9, 2), (4, 9, 2)])
-@pytest.mark.parametrize("piece", [1 << 24, 1], ids=["whole", "pieces"])
-def test_convolution(monkeypatch, dtype, tolerance, taps, outputs, strides, piece):
-    monkeypatch.setattr(convolution, "_WEIGHTS", 0)
-    monkeypatch.setattr(convolution, "_PIECE", piece)
-    kernel, bias = random(taps, taps, 7, outputs, dtype=dtype), random(outputs)
-    assert_close(lambda *a: convolution.conv2d(*a, strides), random(2, 8, 8, 7, dtype=dtype), kernel, bias, tolerance=tolerance)
+@needs_tiles
+@pytest.mark.parametrize("outputs", [9, 70])
+@pytest.mark.parametrize(
+    ("taps", "inputs", "strides"), [(4, 9, 1), (3, 70, 1), (5, 9, 2), (4, 530, 2), (2, 40, 2), (1, 70, 1), (1, 5, 2)]
+)
+def test_convolution(monkeypatch, taps, inputs, outputs, strides):
+    monkeypatch.setattr(convolution, "_NARROW", 1)
+    kernel = whole(taps, taps, inputs, outputs)
+    assert_equal(lambda *a: convolution.conv2d(*a, tf.zeros(outputs), strides), whole(3, 8, 10, inputs), kernel)
 
 
-@needs_kernels
+@needs_tiles
+def test_the_kernels_do_convolve(monkeypatch):
+    monkeypatch.setattr(convolution, "_NARROW", 1)
+    graph = tf.function(convolution.conv_transpose).get_concrete_function(whole(1, 4, 4, 8), whole(4, 4, 8, 8), tf.zeros(8)).graph
+    assert "HolotfSpread" in {op.type for op in graph.get_operations()}
+    graph = tf.function(convolution.conv2d).get_concrete_function(whole(1, 4, 4, 8), whole(4, 4, 8, 8), tf.zeros(8), 2).graph
+    assert "HolotfGather" in {op.type for op in graph.get_operations()}
+
+
 def test_a_float32_convolution_keeps_bfloat16_input_as_it_is():
     x, kernel, bias = random(2, 8, 8, 7, dtype=tf.bfloat16), random(4, 4, 7, 3), random(3)
-    assert_close(convolution.conv2d, x, kernel, bias, tolerance=2e-2)
+    wide = value_and_gradients(convolution.conv2d, [tf.cast(x, tf.float32), kernel, bias])
+    kept = value_and_gradients(convolution.conv2d, [x, kernel, bias])
+    for a, b, tolerance in zip(kept, wide, (1e-6, 1e-2, 1e-6, 1e-6), strict=True):
+        np.testing.assert_allclose(a, b, atol=tolerance * np.abs(b).max())
     assert convolution.conv2d(x, kernel, bias).dtype == tf.float32
-
-
-def test_batches_are_parted_by_what_their_patches_take():
-    def pieces(*shape):
-        return convolution._pieces(tf.TensorShape(shape), 2 * 4096)
-
-    assert pieces(32, 16, 16, 1024) == 4, "67 MB of patches by 16 MiB"
-    assert pieces(6, 32, 32, 1024) == 3
-    assert pieces(7, 16, 32, 1024) == 7, "only equal parts"
-    assert pieces(1, 64, 64, 1024) == pieces(None, 64, 64, 1024) == 1
 
 
 @pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
@@ -129,6 +151,15 @@ def test_results_do_not_depend_on_the_number_of_threads():
         kernels.holotf_norm_forward(x=x, scale=[1.0] * 8, shift=[0.0] * 8, epsilon=0.0, slope=1.0, threads=t) for t in (1, 3)
     )
     np.testing.assert_array_equal(one.y, many.y)
+
+
+@needs_tiles
+def test_sums_do_not_depend_on_the_number_of_threads():
+    large, small = random(5, 16, 16, 40, dtype=tf.bfloat16), random(5, 8, 8, 70, dtype=tf.bfloat16)
+    one, many = (
+        native.kernels().holotf_filter_gradient(large=large, small=small, kernel=5, stride=2, pad=1, threads=t) for t in (1, 3)
+    )
+    np.testing.assert_array_equal(one.dweights, many.dweights)
 
 
 def test_types_without_a_kernel_are_left_to_xla():

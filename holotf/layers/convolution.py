@@ -1,79 +1,113 @@
-"""Convolutions as matrix products over patches, where oneDNN's own are slow.
+"""Convolutions, by our own kernels where the processor multiplies matrices of bfloat16 (AMX), by TensorFlow's operations elsewhere.
 
-oneDNN is at half its speed and less in the filter gradient of a large kernel over a small image and in transposed convolutions of
-many channels. Each is a matrix product once the patches are laid out, which our kernels do at the speed of memory. Without the
-kernels (holotf/native says when) these are TensorFlow's operations.
+oneDNN is at half its speed and less in transposed convolutions of many channels, in the gradients of a large kernel over a small
+image, and it lays patches out in memory. Ours read the patches where they lie (holotf/native says when there are kernels).
 """
-
-import math
 
 import keras
 import tensorflow as tf
 
 from holotf import native
 
-# Where the products win (docs/performance.md): kernels of as many weights, over images of at most as many positions.
-_WEIGHTS, _POSITIONS = 50_000, 1024
-_FEW = 4  # output channels: no faster alone than oneDNN, but the input waits for its gradient as it came, in bfloat16
-_PIECE = 16 << 20  # bytes of patches that are laid out at a time, where the batch can be parted so
+_WEIGHTS, _POSITIONS = 50_000, 1024  # of the kernel, of the image: where the sub-pixel form is faster
+_NARROW = 16  # channels: with fewer on either side, most of a tile would be empty
 
 
-def _spread(x, kernel, bias, stride, pad, kernels):
-    """large[stride i + tap - pad] += W[tap] x[i]: one product gives every tap's share, and folding adds what overlaps.
+def _window(kernel, stride):
+    """What our kernels have to know: large[stride i + tap - pad] meets small[i] by W[tap]."""
+    taps = kernel.shape[0]
+    return {"kernel": taps, "stride": stride, "pad": (taps - stride) // 2, "threads": native.threads()}
+
+
+def _tiles(x, kernel):
+    """The op library if it can convolve these here and now, and is faster, or None."""
+    if x.dtype != tf.bfloat16 or min(kernel.shape[-2:]) < _NARROW:
+        return None
+    kernels = native.kernels(x, kernel)
+    return kernels if hasattr(kernels, "holotf_gather") else None
+
+
+def _spread(x, kernel, bias, stride, kernels):
+    """large[stride i + tap - pad] += W[tap] x[i]: a transposed convolution.
 
     Args:
-      x: [B, d.., I], of any type: it is kept for the gradient as it is, and cast to the kernel's each time.
-      kernel: [taps.., O, I].
+      x: [B, d.., I] bfloat16.
+      kernel: [taps.., O, I] bfloat16.
       bias: [O] float32.
-      stride, pad: as in the formula.
+      stride: as in the formula.
       kernels: the op library.
 
     Returns:
-      [B, stride d.., O], of the kernel's dtype.
+      [B, stride d.., O] bfloat16.
     """
-    outputs, inputs = kernel.shape[-2:]
-    space = [stride * d for d in x.shape[1:-1]]
-    settings = {"kernel": kernel.shape[0], "stride": stride, "pad": pad, "threads": native.threads()}
-
-    def rows_of(x):
-        return tf.reshape(tf.cast(x, kernel.dtype), [-1, inputs])  # [B,d..,I] -> [B*d..,I]
+    window, (outputs, inputs) = _window(kernel, stride), kernel.shape[-2:]
 
     @tf.custom_gradient
     def run(x, kernel, bias):
-        matrix = tf.reshape(kernel, [-1, inputs])  # [taps..,O,I] -> [taps*O,I]
-        pieces, done = _pieces(x.shape, matrix.shape[0] * kernel.dtype.size), []
-        for part in tf.split(x, pieces):
-            with tf.control_dependencies(done[-1:]):  # one after the other: all at once are the peak of a step's memory
-                patches = tf.matmul(rows_of(part), matrix, transpose_b=True)  # [B*d..,taps*O]
-            patches = tf.reshape(patches, [-1, *x.shape[1:-1], matrix.shape[0]])
-            done.append(kernels.holotf_fold(patches=patches, bias=bias, **settings))
-        large = tf.concat(done, axis=0)
+        large = kernels.holotf_spread(small=x, weights=kernel, bias=bias, **window)
 
         def gradient(upstream):
-            dx, dkernel, dbias = [], 0.0, 0.0
-            for part, above in zip(tf.split(x, pieces), tf.split(upstream, pieces), strict=True):
-                with tf.control_dependencies([*dx[-1:], upstream]):  # likewise, and not cast or laid out in the forward pass
-                    rows = rows_of(part)
-                    patches, sums = kernels.holotf_unfold(large=above, **settings)  # [B*d..,taps*O], [B,O]
-                patches = tf.ensure_shape(patches, [rows.shape[0], matrix.shape[0]])
-                share = tf.matmul(rows, patches, transpose_a=True)  # [I,taps*O]: a third faster than [taps*O,I]
-                dkernel += tf.cast(share, tf.float32)
-                dbias += tf.reduce_sum(tf.ensure_shape(sums, [part.shape[0], outputs]), axis=0)
-                with tf.control_dependencies([share]):  # else the layers below go on, and lay out their patches beside these
-                    dx.append(tf.cast(tf.reshape(tf.matmul(patches, matrix), tf.shape(part)), x.dtype))
-            dx, dkernel = tf.concat(dx, axis=0), tf.reshape(tf.transpose(tf.cast(dkernel, kernel.dtype)), kernel.shape)
-            return tf.ensure_shape(dx, x.shape), dkernel, dbias
+            dkernel, sums = kernels.holotf_filter_gradient(large=upstream, small=x, **window)
+            with tf.control_dependencies([dkernel]):  # else upstream and x stay in memory while the layers below go on
+                dx = kernels.holotf_gather(large=upstream, weights=kernel, bias=tf.zeros(inputs), **window)
+            dbias = tf.reduce_sum(tf.ensure_shape(sums, [x.shape[0], outputs]), axis=0)
+            return tf.ensure_shape(dx, x.shape), _like(dkernel, kernel), dbias
 
-        return tf.ensure_shape(large, [x.shape[0], *space, outputs]), gradient
+        return tf.ensure_shape(large, [x.shape[0], *(stride * d for d in x.shape[1:-1]), outputs]), gradient
 
     return run(x, kernel, tf.cast(bias, tf.float32))
 
 
-def _pieces(shape, bytes_a_row):
-    """Into how many equal pieces a batch [B, d.., I] is parted, so that each has patches of at most `_PIECE`."""
-    batch = shape[0] or 1
-    wanted = math.ceil(math.prod([batch, *shape[1:-1]]) * bytes_a_row / _PIECE)
-    return next(n for n in range(min(wanted, batch), batch + 1) if batch % n == 0)
+def _gather(x, kernel, stride, kernels):
+    """y[i] = sum over taps of W[tap] x[stride i + tap - pad]: a convolution, and the adjoint of `_spread`.
+
+    Args:
+      x: [B, stride d.., I] bfloat16.
+      kernel: [taps.., I, O] bfloat16.
+      stride: as in the formula.
+      kernels: the op library.
+
+    Returns:
+      [B, d.., O] bfloat16.
+    """
+    window, (inputs, outputs) = _window(kernel, stride), kernel.shape[-2:]
+
+    @tf.custom_gradient
+    def run(x, kernel):
+        small = kernels.holotf_gather(large=x, weights=kernel, bias=tf.zeros(outputs), **window)
+
+        def gradient(upstream):
+            dx = kernels.holotf_spread(small=upstream, weights=kernel, bias=tf.zeros(inputs), **window)
+            with tf.control_dependencies([dx]):  # not the other way: the generator's updates do without the discriminator's dkernel
+                dkernel, _ = kernels.holotf_filter_gradient(large=x, small=upstream, **window)
+            return tf.ensure_shape(dx, x.shape), _like(dkernel, kernel)
+
+        return tf.ensure_shape(small, [x.shape[0], *(d // stride for d in x.shape[1:-1]), outputs]), gradient
+
+    return run(x, kernel)
+
+
+def _like(gradient, kernel):
+    return tf.cast(tf.reshape(gradient, kernel.shape), kernel.dtype)
+
+
+def _kept(x, kernel):
+    """A convolution of stride 1 in the kernel's type, whose input waits for its gradient as it came, in bfloat16."""
+
+    @tf.custom_gradient
+    def run(x, kernel):
+        settings = {"strides": [1, 1, 1, 1], "padding": "SAME"}
+
+        def gradient(upstream):
+            with tf.control_dependencies([upstream]):  # else the forward pass's copy is kept for it
+                wide = tf.cast(x, kernel.dtype)
+            dkernel = tf.raw_ops.Conv2DBackpropFilter(input=wide, filter_sizes=tf.shape(kernel), out_backprop=upstream, **settings)
+            dx = tf.raw_ops.Conv2DBackpropInput(input_sizes=tf.shape(x), filter=kernel, out_backprop=upstream, **settings)
+            return tf.cast(dx, x.dtype), dkernel
+
+        return tf.nn.conv2d(tf.cast(x, kernel.dtype), kernel, 1, "SAME"), gradient
+
+    return run(x, kernel)
 
 
 @tf.function(jit_compile=True, autograph=False)
@@ -114,6 +148,12 @@ def _sub_pixel(x, kernel, bias):
     return run(x, kernel, tf.cast(bias, tf.float32))
 
 
+def _sub_pixel_is_faster(x, kernel):
+    """On a CPU, for 4x4 kernels of many weights over small images."""
+    large = kernel.shape.num_elements() >= _WEIGHTS and x.shape[1:-1].num_elements() <= _POSITIONS
+    return large and kernel.shape[:-2] == [4, 4] and not tf.config.list_physical_devices("GPU")
+
+
 def conv_transpose(x, kernel, bias):
     """A transposed convolution, "same" padding, stride 2, in two or three dimensions.
 
@@ -125,10 +165,9 @@ def conv_transpose(x, kernel, bias):
     Returns:
       [B, 2 d.., O], of x's dtype.
     """
-    worthwhile = kernel.shape.num_elements() >= _WEIGHTS and x.shape[1:-1].num_elements() <= _POSITIONS
-    if worthwhile and (kernels := native.kernels(x)):
-        return _spread(x, kernel, bias, 2, (kernel.shape[0] - 2) // 2, kernels)
-    if worthwhile and kernel.shape[:-2] == [4, 4] and not tf.config.list_physical_devices("GPU"):
+    if kernels := _tiles(x, kernel):
+        return _spread(x, kernel, bias, 2, kernels)
+    if _sub_pixel_is_faster(x, kernel):
         return _sub_pixel(x, kernel, bias)
     shape = tf.stack([tf.shape(x)[0], *(2 * d for d in x.shape[1:-1]), kernel.shape[-2]])
     return tf.nn.bias_add(tf.nn.conv_transpose(x, kernel, shape, 2, "SAME"), tf.cast(bias, x.dtype))
@@ -146,52 +185,14 @@ def conv2d(x, kernel, bias, strides=1):
     Returns:
       [B, H / strides, W / strides, O], of the kernel's dtype.
     """
-    taps, (inputs, outputs) = kernel.shape[0], kernel.shape[-2:]
-    if strides == 1 and outputs <= _FEW < inputs and (kernels := native.kernels(x, kernel)):
-        # Read backwards, a convolution of stride 1 spreads its input too.
-        flipped = tf.transpose(kernel[::-1, ::-1], [0, 1, 3, 2])  # [k,k,I,O] -> [k,k,O,I]
-        return _spread(x, flipped, bias, 1, taps - 1 - (taps - 1) // 2, kernels)
-    x = tf.cast(x, kernel.dtype)
-    positions = x.shape[1] * x.shape[2] // strides**2
-    worthwhile = (
-        kernel.shape.num_elements() >= _WEIGHTS
-        and positions <= _POSITIONS
-        and strides == 2
-        and not (x.shape[1] % 2 or x.shape[2] % 2)
-    )
-    if worthwhile and (kernels := native.kernels(x)):
-        y = _with_product_gradient(x, kernel, strides, kernels)
+    if x.dtype != kernel.dtype and strides == 1:
+        y = _kept(x, kernel)
     else:
-        y = tf.nn.conv2d(x, kernel, strides, "SAME")
-    return tf.nn.bias_add(y, tf.cast(bias, x.dtype))
-
-
-def _with_product_gradient(x, kernel, strides, kernels):
-    """The convolution with dW = patches(x)^T dy."""
-    settings = {"kernel": kernel.shape[0], "stride": strides, "pad": (kernel.shape[0] - strides) // 2, "threads": native.threads()}
-
-    @tf.custom_gradient
-    def run(x, kernel):
-        def gradient(upstream):
-            columns = kernel.shape[:-1].num_elements()
-            pieces, dkernel, done = _pieces(upstream.shape, columns * kernel.dtype.size), 0.0, [upstream]
-            for part, above in zip(tf.split(x, pieces), tf.split(upstream, pieces), strict=True):
-                with tf.control_dependencies(done[-1:]):  # as above
-                    patches, _ = kernels.holotf_unfold(large=part, **settings)  # [B*h*w,taps*I]
-                rows = tf.reshape(above, [-1, kernel.shape[-1]])  # [B,h,w,O] -> [B*h*w,O]
-                patches = tf.ensure_shape(patches, [rows.shape[0], columns])
-                done.append(tf.matmul(patches, rows, transpose_a=True))
-                dkernel += tf.cast(done[-1], tf.float32)
-            dkernel = tf.cast(tf.reshape(dkernel, kernel.shape), kernel.dtype)
-            with tf.control_dependencies([dkernel]):
-                dx = tf.raw_ops.Conv2DBackpropInput(
-                    input_sizes=tf.shape(x), filter=kernel, out_backprop=upstream, strides=[1, strides, strides, 1], padding="SAME"
-                )
-            return tf.ensure_shape(dx, x.shape), dkernel
-
-        return tf.nn.conv2d(x, kernel, strides, "SAME"), gradient
-
-    return run(x, kernel)
+        x = tf.cast(x, kernel.dtype)
+        known = kernel.shape[0] >= strides and not (x.shape[1] % strides or x.shape[2] % strides)
+        kernels = _tiles(x, kernel) if known else None
+        y = _gather(x, kernel, strides, kernels) if kernels else tf.nn.conv2d(x, kernel, strides, "SAME")
+    return tf.nn.bias_add(y, tf.cast(bias, y.dtype))
 
 
 class _Convolution(keras.layers.Layer):

@@ -1,0 +1,25 @@
+"""HoloGAN on CIFAR-10: ten kinds of thing at 32 px, where one 3D prior for all does not fit. A row of Table 1, not a showpiece.
+
+    python main.py --config configs/hologan_cifar.py
+    python -m benchmarks.table1 --data data/cifar32 --seeds 1 --models dcgan lsgan wgan_gp vae hologan=hologan_cifar
+
+Data      `catalogue cifar10` downloads it; where only images are at hand:
+          python -m data_prep folder --source ARCHIVE --subdir train --size 32 --out data/cifar32
+Result    not run yet
+Views are narrow, as for any photographs taken from the front; no warm-up of the latents: there is no common object to turn first.
+"""
+
+from configs import hologan_blocks
+
+
+def get_config():
+    """As the box chairs, 32 px, with narrow views; the pose regressor has no labels here."""
+    config = hologan_blocks.get_config()
+    config.data.dir = "data/cifar32"
+    config.data.prepare = "catalogue cifar10 --crop none --size 32"
+    config.model.z_warmup_kimg = 0.0
+    config.views.azimuth_deg = (-45.0, 45.0)
+    config.views.elevation_deg = (-15.0, 15.0)
+    config.evaluate.best = "kid/mean"
+    config.evaluate.turntables = ""
+    return config
