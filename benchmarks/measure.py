@@ -126,6 +126,15 @@ def _flops(op):
         return 2 * _elements(op.inputs[2]) * _elements(op.inputs[1]) // op.inputs[1].shape[-1]
     if op.type in ("Conv2DBackpropFilter", "Conv3DBackpropFilterV2"):  # upstream [B,..,O], gradient [.., I, O]
         return 2 * _elements(op.inputs[2]) * _elements(op.outputs[0]) // op.outputs[0].shape[-1] if _elements(op.outputs[0]) else 0
+    if op.type in ("HolotfGather", "HolotfSpread"):  # [B,..,C], kernel [.., C, N] or [.., N, C]
+        first, kernel = op.inputs[:2]
+        positions = (
+            _elements(first) // first.shape[-1] // (op.get_attr("stride") ** (first.shape.rank - 2) if "Gather" in op.type else 1)
+        )
+        return 2 * positions * _elements(kernel)
+    if op.type == "HolotfFilterGradient":  # [B, large.., C], [B, small.., N]
+        large, small = op.inputs
+        return 2 * _elements(small) * op.get_attr("kernel") ** (large.shape.rank - 2) * large.shape[-1]
     return 0
 
 
