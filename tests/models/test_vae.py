@@ -174,7 +174,7 @@ def test_reconstructions_are_shown_below_what_they_are_of():
 def test_the_experiment_builds():
     config = vae_blocks.get_config()
     config.model.gf = config.model.df = 2
-    assert models.build(config).iterations == 1000
+    assert models.build(config).iterations == 4000
 
 
 @pytest.mark.parametrize(
