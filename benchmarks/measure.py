@@ -127,11 +127,9 @@ def _flops(op):
     if op.type in ("Conv2DBackpropFilter", "Conv3DBackpropFilterV2"):  # upstream [B,..,O], gradient [.., I, O]
         return 2 * _elements(op.inputs[2]) * _elements(op.outputs[0]) // op.outputs[0].shape[-1] if _elements(op.outputs[0]) else 0
     if op.type in ("HolotfGather", "HolotfSpread"):  # [B,..,C], kernel [.., C, N] or [.., N, C]
-        first, kernel = op.inputs[:2]
-        positions = (
-            _elements(first) // first.shape[-1] // (op.get_attr("stride") ** (first.shape.rank - 2) if "Gather" in op.type else 1)
-        )
-        return 2 * positions * _elements(kernel)
+        image, kernel = op.inputs[:2]
+        apart = op.get_attr("stride") if op.type == "HolotfGather" else 1  # the kernel meets the small side's positions
+        return 2 * _elements(image) // image.shape[-1] // apart ** (image.shape.rank - 2) * _elements(kernel)
     if op.type == "HolotfFilterGradient":  # [B, large.., C], [B, small.., N]
         large, small = op.inputs
         return 2 * _elements(small) * op.get_attr("kernel") ** (large.shape.rank - 2) * large.shape[-1]

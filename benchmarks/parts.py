@@ -29,7 +29,6 @@ def parts(batch):
         "transposed 2D, 256 to 64 at 32": (convolution.conv_transpose, [(batch, 32, 32, 256), (4, 4, 64, 256), (64,)]),
         "transposed 3D, 512 to 128 at 4": (convolution.conv_transpose, [(batch, 4, 4, 4, 512), (3, 3, 3, 128, 512), (128,)]),
         "transposed 3D, 128 to 64 at 8": (convolution.conv_transpose, [(batch, 8, 8, 8, 128), (3, 3, 3, 64, 128), (64,)]),
-        "last convolution, 64 to 3 at 64": (convolution.conv2d, [(batch, 64, 64, 64), (4, 4, 64, 3), (3,)]),
         "convolution of D, 256 to 512 at 8": (strided, [(both, 8, 8, 256), (5, 5, 256, 512), (512,)]),
     }
 

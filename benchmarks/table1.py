@@ -1,6 +1,6 @@
 """HoloGAN's Table 1 on your images: every model for the same number of images, judged by one extractor and one protocol.
 
-    python -m benchmarks.table1 --data data/blocks32 --kimg 48 --seeds 2
+    python -m benchmarks.table1 --data data/blocks32 --kimg 64 --seeds 2
 
 Each run is `main.py` in OUT/table1/DATA/KIMG/CONFIG-SEED, trained and then evaluated. What is finished is not done again, and a
 killed run goes on from its checkpoint: give the same command again. MODEL=CONFIG takes another config for a model, as in
@@ -41,7 +41,7 @@ def main():
     parser = measure.parser(__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="a folder that data_prep wrote")
     parser.add_argument("--models", nargs="+", default=list(CONFIGS), metavar="MODEL[=CONFIG]", help=f"of {', '.join(CONFIGS)}")
-    parser.add_argument("--kimg", type=float, default=48.0, help="thousand real images that each model sees (default 48)")
+    parser.add_argument("--kimg", type=float, default=64.0, help="thousand real images that each model sees (default 64)")
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 (default 3)")
     parser.add_argument("--images", type=int, default=5000, help="real ones and made ones that are compared (default 5000)")
     args = parser.parse_args()

@@ -47,7 +47,8 @@ def _spread(x, kernel, bias, stride, kernels):
         large = kernels.holotf_spread(small=x, weights=kernel, bias=bias, **window)
 
         def gradient(upstream):
-            dkernel, sums = kernels.holotf_filter_gradient(large=upstream, small=x, **window)
+            dkernel = kernels.holotf_filter_gradient(large=upstream, small=x, **window)
+            sums = kernels.holotf_sums(x=upstream, threads=window["threads"])  # [B,O]
             with tf.control_dependencies([dkernel]):  # else upstream and x stay in memory while the layers below go on
                 dx = kernels.holotf_gather(large=upstream, weights=kernel, bias=tf.zeros(inputs), **window)
             dbias = tf.reduce_sum(tf.ensure_shape(sums, [x.shape[0], outputs]), axis=0)
@@ -79,7 +80,7 @@ def _gather(x, kernel, stride, kernels):
         def gradient(upstream):
             dx = kernels.holotf_spread(small=upstream, weights=kernel, bias=tf.zeros(inputs), **window)
             with tf.control_dependencies([dx]):  # not the other way: the generator's updates do without the discriminator's dkernel
-                dkernel, _ = kernels.holotf_filter_gradient(large=x, small=upstream, **window)
+                dkernel = kernels.holotf_filter_gradient(large=x, small=upstream, **window)
             return tf.ensure_shape(dx, x.shape), _like(dkernel, kernel)
 
         return tf.ensure_shape(small, [x.shape[0], *(d // stride for d in x.shape[1:-1]), outputs]), gradient

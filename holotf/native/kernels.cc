@@ -1,6 +1,7 @@
-// What lies between the convolutions, for the CPU: bound by memory, and a few times faster by hand than compiled by XLA.
+// What lies between the convolutions, for the CPU: bound by memory, and a few times faster by hand than compiled by XLA; there each
+// sample is worked on by one thread while it lies in that core's cache. And convolutions of bfloat16, on processors with a matrix
+// unit. Results do not depend on the number of threads.
 //
-// Each sample is worked on by one thread while it lies in that core's cache, so results do not depend on the number of threads.
 // Values are float32 or bfloat16; every sum is float32. The formulas are those of the Python functions that call these
 // (layers/normalise.py, layers/rigid.py, layers/convolution.py), and tests hold the two together.
 //
@@ -13,6 +14,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <numeric>
 #include <thread>
@@ -414,40 +416,52 @@ struct Patches {
 
 inline int64_t strips(int64_t n) { return (n + kSide - 1) / kSide; }
 
-// Small positions see the large side through every tap.
+using Place = std::array<int64_t, 3>;
+
+// Adds what each position of a grid sees: stride position + shift, for each shift, in images of `extent`.
+inline void see(const int64_t* grid, const int64_t* stride, const std::vector<Place>& shifts, const int64_t* extent, Patches* p) {
+  Place q;
+  for (q[0] = 0; q[0] < grid[0]; ++q[0])
+    for (q[1] = 0; q[1] < grid[1]; ++q[1])
+      for (q[2] = 0; q[2] < grid[2]; ++q[2])
+        for (const auto& shift : shifts) {
+          int64_t at = 0;
+          for (int i = 0; i < 3 && at >= 0; ++i) {
+            const int64_t from = stride[i] * q[i] + shift[i];
+            at = from >= 0 && from < extent[i] ? at * extent[i] + from : -1;
+          }
+          p->at.push_back(at);
+        }
+}
+
+// Where tap number t of a kernel stands in it.
+inline Place tap_of(const Window& w, int64_t t) {
+  return {t / (w.taps[1] * w.taps[2]), t / w.taps[2] % w.taps[1], t % w.taps[2]};
+}
+
+// Small positions see the large side at stride position + tap - pad, through every tap.
 inline Patches gathered(const Window& w, const bfloat16* large, int64_t batch, int64_t channels) {
   Patches p{large, batch, w.small_size(), w.large_size() * channels, channels};
-  p.taps.resize(w.area());
-  std::iota(p.taps.begin(), p.taps.end(), 0);
-  int64_t q[3], tap[3];
-  for (q[0] = 0; q[0] < w.small[0]; ++q[0])
-    for (q[1] = 0; q[1] < w.small[1]; ++q[1])
-      for (q[2] = 0; q[2] < w.small[2]; ++q[2])
-        for (tap[0] = 0; tap[0] < w.taps[0]; ++tap[0])
-          for (tap[1] = 0; tap[1] < w.taps[1]; ++tap[1])
-            for (tap[2] = 0; tap[2] < w.taps[2]; ++tap[2]) {
-              int64_t at = 0;
-              for (int i = 0; i < 3 && at >= 0; ++i) {
-                const int64_t from = w.stride[i] * q[i] + tap[i] - w.pad[i];
-                at = from >= 0 && from < w.large[i] ? at * w.large[i] + from : -1;
-              }
-              p.at.push_back(at);
-            }
+  std::vector<Place> shifts;
+  for (int64_t t = 0; t < w.area(); ++t) {
+    Place shift = tap_of(w, t);
+    for (int i = 0; i < 3; ++i) shift[i] -= w.pad[i];
+    p.taps.push_back(t);
+    shifts.push_back(shift);
+  }
+  see(w.small, w.stride, shifts, w.large, &p);
   return p;
 }
 
-// Large positions stride q + phase see small[q + (phase + pad - tap) / stride], through the taps for which that is whole.
-//   place: gets where in the image they lie.
-inline Patches spread(const Window& w, const int64_t* phase, const bfloat16* small, int64_t batch, int64_t channels,
-                      std::vector<int64_t>* place) {
+// Large positions stride q + phase see the small side at q + (phase + pad - tap) / stride, through the taps for which that is whole.
+inline Patches spread(const Window& w, const Place& phase, const bfloat16* small, int64_t batch, int64_t channels) {
   Patches p{small, batch, w.small_size(), w.small_size() * channels, channels};
-  std::vector<std::array<int64_t, 3>> shifts;
+  std::vector<Place> shifts;
   for (int64_t t = 0; t < w.area(); ++t) {
-    const int64_t tap[3] = {t / (w.taps[1] * w.taps[2]), t / w.taps[2] % w.taps[1], t % w.taps[2]};
-    std::array<int64_t, 3> shift;
+    Place shift = tap_of(w, t);
     bool whole = true;
     for (int i = 0; i < 3; ++i) {
-      const int64_t distance = phase[i] + w.pad[i] - tap[i];
+      const int64_t distance = phase[i] + w.pad[i] - shift[i];
       whole = whole && distance % w.stride[i] == 0;
       shift[i] = distance / w.stride[i];
     }
@@ -455,21 +469,8 @@ inline Patches spread(const Window& w, const int64_t* phase, const bfloat16* sma
     p.taps.push_back(t);
     shifts.push_back(shift);
   }
-  int64_t q[3];
-  for (q[0] = 0; q[0] < w.small[0]; ++q[0])
-    for (q[1] = 0; q[1] < w.small[1]; ++q[1])
-      for (q[2] = 0; q[2] < w.small[2]; ++q[2]) {
-        place->push_back(0);
-        for (int i = 0; i < 3; ++i) place->back() = place->back() * w.large[i] + w.stride[i] * q[i] + phase[i];
-        for (const auto& shift : shifts) {
-          int64_t at = 0;
-          for (int i = 0; i < 3 && at >= 0; ++i) {
-            const int64_t from = q[i] + shift[i];
-            at = from >= 0 && from < w.small[i] ? at * w.small[i] + from : -1;
-          }
-          p.at.push_back(at);
-        }
-      }
+  const int64_t one[3] = {1, 1, 1};
+  see(w.small, one, shifts, w.small, &p);
   return p;
 }
 
@@ -668,35 +669,43 @@ void spread_op(const Attributes& a, Call& call) {  // small [B, small..., C], we
   for (int64_t i = 1; i <= axes; ++i) shape[i] *= a.stride;
   shape.back() = outputs;
   bfloat16* large = call.out<bfloat16>(shape);
-  int64_t phase[3];
+  Place phase;
   for (phase[0] = 0; phase[0] < w.stride[0]; ++phase[0])
     for (phase[1] = 0; phase[1] < w.stride[1]; ++phase[1])
       for (phase[2] = 0; phase[2] < w.stride[2]; ++phase[2]) {
-        std::vector<int64_t> place;
-        const auto p = spread(w, phase, call.in<bfloat16>(0), shape[0], channels, &place);
+        const auto p = spread(w, phase, call.in<bfloat16>(0), shape[0], channels);
         patches_times(p, call.in<bfloat16>(1), false, outputs, call.in<float>(2), a.threads, [&](int64_t row) {
-          return large + (row / p.positions * w.large_size() + place[row % p.positions]) * outputs;
+          const int64_t b = row / p.positions, at = row % p.positions;
+          const Place q{at / (w.small[1] * w.small[2]), at / w.small[2] % w.small[1], at % w.small[2]};
+          int64_t place = b;
+          for (int i = 0; i < 3; ++i) place = place * w.large[i] + w.stride[i] * q[i] + phase[i];
+          return large + place * outputs;
         });
       }
 }
 
 void filter_gradient_op(const Attributes& a, Call& call) {  // large [B, large..., C], small [B, small..., N]
   const auto shape = call.shape(0);
-  const int64_t axes = shape.size() - 2, batch = shape[0], channels = shape.back(), outputs = call.shape(1).back();
+  const int64_t axes = shape.size() - 2, channels = shape.back(), outputs = call.shape(1).back();
   const Window w = window_of(a, shape, axes, true);
-  const bfloat16* large = call.in<bfloat16>(0);
   float* dw = call.out<float>({w.area() * channels, outputs});
+  filter_gradient(gathered(w, call.in<bfloat16>(0), shape[0], channels), call.in<bfloat16>(1), outputs, a.threads, dw);
+}
+#endif
+
+void sums_op(const Attributes& a, Call& call) {  // [B, ..., C]
+  const auto shape = call.shape(0);
+  const int64_t batch = shape[0], channels = shape.back();
+  const int64_t positions = std::accumulate(shape.begin() + 1, shape.end() - 1, int64_t{1}, std::multiplies<>());
+  const bfloat16* x = call.in<bfloat16>(0);
   float* sums = call.out<float>({batch, channels});
-  filter_gradient(gathered(w, large, batch, channels), call.in<bfloat16>(1), outputs, a.threads, dw);
   parallel_for(batch, a.threads, [&](int64_t b) {
     std::vector<float> part(channels);
-    const bfloat16* from = large + b * w.large_size() * channels;
-    blocked_sum(w.large_size(), channels, sums + b * channels, part.data(), [&](int64_t s, float* sum) {
-      for (int64_t c = 0; c < channels; ++c) sum[c] += to_float(from[s * channels + c]);
+    blocked_sum(positions, channels, sums + b * channels, part.data(), [&](int64_t s, float* sum) {
+      for (int64_t c = 0; c < channels; ++c) sum[c] += to_float(x[(b * positions + s) * channels + c]);
     });
   });
 }
-#endif
 
 template <void (*with_float)(const Attributes&, Call&), void (*with_bfloat16)(const Attributes&, Call&)>
 void compute(void* attributes, TF_OpKernelContext* context) {
@@ -729,15 +738,18 @@ __attribute__((constructor)) void add_ops() {
          compute<resample_op<float, resample_forward>, resample_op<bfloat16, resample_forward>>);
   add_op("HolotfResampleBackward", {"upstream: T", "matrix: float"}, {"out: T"}, {},
          compute<resample_op<float, resample_backward>, resample_op<bfloat16, resample_backward>>);
+  // compute<nullptr, ...>: bfloat16 only, as the op itself says.
+  add_op("HolotfSums", {"x: T"}, {"sums: float"}, {}, compute<nullptr, sums_op>, "T: {bfloat16}");
 #ifdef __AMX_BF16__
-  if (!may_use_tiles()) return;
-  const std::vector<const char*> window = {"kernel: int", "stride: int", "pad: int"};
-  add_op("HolotfGather", {"large: T", "weights: T", "bias: float"}, {"small: T"}, window, compute<nullptr, gather_op>,
-         "T: {bfloat16}");
-  add_op("HolotfSpread", {"small: T", "weights: T", "bias: float"}, {"large: T"}, window, compute<nullptr, spread_op>,
-         "T: {bfloat16}");
-  add_op("HolotfFilterGradient", {"large: T", "small: T"}, {"dweights: float", "sums: float"}, window,
-         compute<nullptr, filter_gradient_op>, "T: {bfloat16}");
+  if (may_use_tiles()) {
+    const std::vector<const char*> window = {"kernel: int", "stride: int", "pad: int"};
+    add_op("HolotfGather", {"large: T", "weights: T", "bias: float"}, {"small: T"}, window, compute<nullptr, gather_op>,
+           "T: {bfloat16}");
+    add_op("HolotfSpread", {"small: T", "weights: T", "bias: float"}, {"large: T"}, window, compute<nullptr, spread_op>,
+           "T: {bfloat16}");
+    add_op("HolotfFilterGradient", {"large: T", "small: T"}, {"dweights: float"}, window, compute<nullptr, filter_gradient_op>,
+           "T: {bfloat16}");
+  }
 #endif
 }
 
