@@ -255,12 +255,17 @@ struct Window {
 constexpr int64_t kSide = 32;             // rows of a strip, and depth of a step
 constexpr int64_t kStep = kSide * kSide;  // values of a strip at a step, two tiles of 16 rows of 64 bytes; sums of two strips
 constexpr int64_t kTile = kStep / 2;
-constexpr int64_t kStrips = 16;           // strips of either factor, and steps, in a block of the product
+constexpr int64_t kStrips = 16;           // strips of either factor in a block of the product
+constexpr int64_t kSteps = 8;             // its depth
+
+alignas(64) const bfloat16 kZeros[kSide] = {};  // a row that lies outside
 
 inline __mmask32 low_bits(int64_t n) { return n >= 32 ? ~0u : (1u << std::max<int64_t>(n, 0)) - 1; }
 
+// Asks for the line behind as well: what lies there is laid out soon.
 inline __m512i load(const bfloat16* from, __mmask32 mask) {
-  return from ? _mm512_maskz_loadu_epi16(mask, from) : _mm512_setzero_si512();
+  _mm_prefetch(reinterpret_cast<const char*>(from + kSide), _MM_HINT_T0);
+  return _mm512_maskz_loadu_epi16(mask, from);
 }
 
 // 16 rows of 16 words -> 16 columns of them.
@@ -286,7 +291,7 @@ inline void transpose(__m512i* r) {
   }
 }
 
-// Lays out a strip at a step from 32 rows of `count` values along the depth (null: zeros). The left factor's tiles hold rows; the
+// Lays out a strip at a step from 32 rows of `count` values along the depth. The left factor's tiles hold rows; the
 // right factor's hold pairs along the depth, one row for each pair.
 inline void pack_along(const bfloat16* const* rows, int64_t count, bool left, bfloat16* to) {
   for (int side = 0; side < 2; ++side) {
@@ -324,6 +329,11 @@ const TileConfig kTileConfig;
 // The compiler does not know that tile instructions read and write memory: what it has in hand must be there by then.
 inline void fence() { asm volatile("" ::: "memory"); }
 
+// Asks for the next eight lines of the cache.
+inline void fetch(const char** from) {
+  for (int i = 0; i < 8; ++i, *from += 64) _mm_prefetch(*from, _MM_HINT_T0);
+}
+
 // sums [32, 32] (+)= left right^T, over the steps.
 inline void multiply(const bfloat16* left, const bfloat16* right, int64_t steps, bool from_zero, float* sums) {
   constexpr int64_t line = kSide * sizeof(float);
@@ -338,14 +348,21 @@ inline void multiply(const bfloat16* left, const bfloat16* right, int64_t steps,
     _tile_loadd(2, sums + 16 * kSide, line);
     _tile_loadd(3, sums + 16 * kSide + 16, line);
   }
+  const auto* ahead = reinterpret_cast<const char*>(right + 2 * kStep);
+  const auto* next = reinterpret_cast<const char*>(sums + kStep);
   for (int64_t k = 0; k < steps; ++k, left += kStep, right += kStep) {
     _tile_loadd(4, left, 64);
     _tile_loadd(6, right, 64);
-    _tile_loadd(5, left + kTile, 64);
-    _tile_loadd(7, right + kTile, 64);
+    fetch(&ahead);
     _tile_dpbf16ps(0, 4, 6);
-    _tile_dpbf16ps(1, 4, 7);
+    _tile_loadd(5, left + kTile, 64);
+    fetch(&ahead);
     _tile_dpbf16ps(2, 5, 6);
+    _tile_loadd(7, right + kTile, 64);
+    fetch(&ahead);
+    _tile_dpbf16ps(1, 4, 7);
+    fetch(&ahead);
+    fetch(&next);
     _tile_dpbf16ps(3, 5, 7);
   }
   _tile_stored(0, sums, line);
@@ -361,7 +378,7 @@ inline void multiply(const bfloat16* left, const bfloat16* right, int64_t steps,
 template <typename Left, typename Right, typename Finish>
 void product(int64_t rows, int64_t columns, int64_t steps, int64_t threads, const Left& left, const Right& right,
              const Finish& finish) {
-  constexpr int64_t run = kStrips * kStep;
+  constexpr int64_t run = kSteps * kStep;
   const int64_t across = (columns + kStrips - 1) / kStrips;
   int64_t tall = kStrips;
   while (tall > 1 && (rows + tall - 1) / tall * across < 2 * threads) tall /= 2;  // else some threads had no block
@@ -374,10 +391,10 @@ void product(int64_t rows, int64_t columns, int64_t steps, int64_t threads, cons
     bfloat16* rights = lefts + run;
     float* sums = reinterpret_cast<float*>(rights + width * run);
     _tile_loadconfig(&kTileConfig);
-    for (int64_t k0 = 0; k0 < steps; k0 += kStrips) {
-      const int64_t count = std::min(kStrips, steps - k0);
-      for (int64_t c = 0; c < width; ++c)
-        for (int64_t k = 0; k < count; ++k) right(c0 + c, k0 + k, rights + c * run + k * kStep);
+    for (int64_t k0 = 0; k0 < steps; k0 += kSteps) {
+      const int64_t count = std::min(kSteps, steps - k0);
+      for (int64_t k = 0; k < count; ++k)
+        for (int64_t c = 0; c < width; ++c) right(c0 + c, k0 + k, rights + c * run + k * kStep);
       for (int64_t r = 0; r < height; ++r) {
         for (int64_t k = 0; k < count; ++k) left(r0 + r, k0 + k, lefts + k * kStep);
         fence();
@@ -399,17 +416,19 @@ struct Patches {
   const bfloat16* data;
   int64_t batch, positions, image, channels;  // image: values of one
   std::vector<int64_t> taps = {};             // which of the kernel's
-  std::vector<int64_t> at = {};               // [positions, taps]: where in an image, or -1 outside
+  std::vector<int32_t> at = {};               // [taps, positions]: which value of an image, or -1 outside
   int64_t rows() const { return batch * positions; }
 
-  // Where the values from `channel` on lie that 32 rows see through a tap; null outside.
+  // Where the values from `channel` on lie that 32 rows see through a tap.
   void find(int64_t row, int64_t tap, int64_t channel, const bfloat16** to) const {
+    const int64_t known = std::min(kSide, rows() - row);
+    std::fill(to + known, to + kSide, kZeros);
     int64_t position = row % positions;
     const bfloat16* from = data + row / positions * image + channel;
-    for (const bfloat16** end = to + kSide; to != end; ++to, ++row) {
-      const int64_t where = row < rows() ? at[position * taps.size() + tap] : -1;
-      *to = where < 0 ? nullptr : from + where * channels;
-      if (++position == positions) position = 0, from += image;
+    for (int64_t i = 0, count; i < known; i += count, position = 0, from += image) {
+      count = std::min(known - i, positions - position);
+      const int32_t* where = at.data() + tap * positions + position;
+      for (int64_t k = 0; k < count; ++k) to[i + k] = where[k] < 0 ? kZeros : from + where[k];
     }
   }
 };
@@ -421,16 +440,16 @@ using Place = std::array<int64_t, 3>;
 // Adds what each position of a grid sees: stride position + shift, for each shift, in images of `extent`.
 inline void see(const int64_t* grid, const int64_t* stride, const std::vector<Place>& shifts, const int64_t* extent, Patches* p) {
   Place q;
-  for (q[0] = 0; q[0] < grid[0]; ++q[0])
-    for (q[1] = 0; q[1] < grid[1]; ++q[1])
-      for (q[2] = 0; q[2] < grid[2]; ++q[2])
-        for (const auto& shift : shifts) {
+  for (const auto& shift : shifts)
+    for (q[0] = 0; q[0] < grid[0]; ++q[0])
+      for (q[1] = 0; q[1] < grid[1]; ++q[1])
+        for (q[2] = 0; q[2] < grid[2]; ++q[2]) {
           int64_t at = 0;
           for (int i = 0; i < 3 && at >= 0; ++i) {
             const int64_t from = stride[i] * q[i] + shift[i];
             at = from >= 0 && from < extent[i] ? at * extent[i] + from : -1;
           }
-          p->at.push_back(at);
+          p->at.push_back(at < 0 ? -1 : at * p->channels);
         }
 }
 
@@ -479,29 +498,29 @@ inline Patches spread(const Window& w, const Place& phase, const bfloat16* small
 template <typename Out>
 void patches_times(const Patches& p, const bfloat16* weights, bool across, int64_t outputs, const float* bias, int64_t threads,
                    const Out& out) {
-  const int64_t C = p.channels, deep = strips(C);
-  auto left = [&](int64_t strip, int64_t step, bfloat16* to) {
-    const int64_t channel = step % deep * kSide;
+  const int64_t C = p.channels, taps = p.taps.size();
+  auto left = [&](int64_t strip, int64_t step, bfloat16* to) {  // all taps of some channels: what they see overlaps
+    const int64_t channel = step / taps * kSide;
     const bfloat16* rows[kSide];
-    p.find(strip * kSide, step / deep, channel, rows);
+    p.find(strip * kSide, step % taps, channel, rows);
     pack_along(rows, C - channel, true, to);
   };
   auto right = [&](int64_t strip, int64_t step, bfloat16* to) {
-    const int64_t channel = step % deep * kSide, output = strip * kSide;
-    const bfloat16* w = weights + p.taps[step / deep] * C * outputs;
+    const int64_t channel = step / taps * kSide, output = strip * kSide;
+    const bfloat16* w = weights + p.taps[step % taps] * C * outputs;
     const bfloat16* rows[kSide];
     for (int64_t i = 0; i < kSide; ++i) {
       if (across)
-        rows[i] = channel + i < C ? w + (channel + i) * outputs + output : nullptr;
+        rows[i] = channel + i < C ? w + (channel + i) * outputs + output : kZeros;
       else
-        rows[i] = output + i < outputs ? w + (output + i) * C + channel : nullptr;
+        rows[i] = output + i < outputs ? w + (output + i) * C + channel : kZeros;
     }
     if (across)
       pack_across(rows, outputs - output, false, to);
     else
       pack_along(rows, C - channel, false, to);
   };
-  product(strips(p.rows()), strips(outputs), p.taps.size() * deep, threads, left, right,
+  product(strips(p.rows()), strips(outputs), taps * strips(C), threads, left, right,
           [&](int64_t row, int64_t output, const float* sums) {
             if (row >= p.rows()) return;
             bfloat16* to = out(row) + output;
@@ -521,7 +540,7 @@ inline void filter_gradient(const Patches& p, const bfloat16* small, int64_t out
   auto right = [&](int64_t strip, int64_t step, bfloat16* to) {
     const bfloat16* rows[kSide];
     for (int64_t i = 0, row = step * kSide; i < kSide; ++i, ++row)
-      rows[i] = row < p.rows() ? small + row * outputs + strip * kSide : nullptr;
+      rows[i] = row < p.rows() ? small + row * outputs + strip * kSide : kZeros;
     pack_across(rows, outputs - strip * kSide, false, to);
   };
   product(p.taps.size() * deep, strips(outputs), strips(p.rows()), threads, left, right,
