@@ -9,6 +9,7 @@ killed run goes on from its checkpoint: give the same command again. MODEL=CONFI
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -141,13 +142,11 @@ def _run(command):
 
 
 def _speed(events):
-    """(seconds of training, median images/s) of a run, however often it was broken off: from what it logged."""
+    """(seconds of training at the median rate, that rate in images/s): however often the run was broken off or held up."""
     log = EventAccumulator(str(events), size_guidance={"tensors": 0}).Reload().Tensors("speed/s_per_kimg")
     by_step = {e.step: float(tf.make_ndarray(e.tensor_proto)) for e in log}
-    steps = sorted(by_step)
-    seconds = sum(by_step[s] * (s - before) / 1000 for before, s in zip([0, *steps], steps, strict=False))
-    rates = sorted(1000 / v for v in by_step.values())
-    return seconds, rates[len(rates) // 2]
+    median = statistics.median_low(by_step.values())
+    return median * max(by_step) / 1000, 1000 / median
 
 
 if __name__ == "__main__":
