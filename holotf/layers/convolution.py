@@ -92,8 +92,50 @@ def _like(gradient, kernel):
     return tf.cast(tf.reshape(gradient, kernel.shape), kernel.dtype)
 
 
+def _parts(x, count):
+    """float32 as `count` bfloat16 parts, side by side along the last axis, of 8 bits of it each: the sum of three is all of it."""
+    parts = []
+    for _ in range(count):
+        parts.append(tf.cast(x, tf.bfloat16))
+        x = x - tf.cast(parts[-1], x.dtype)
+    return tf.concat(parts, axis=-1)
+
+
+def _kept_on_tiles(x, kernel, kernels):
+    """`_kept` by our kernels: the kernel's and the gradient's parts fill channels of a tile that few outputs would leave empty."""
+    window, (inputs, outputs) = _window(kernel, 1), kernel.shape[-2:]
+
+    @tf.custom_gradient
+    def run(x, kernel):
+        y = kernels.holotf_gather(large=x, weights=_parts(kernel, 3), bias=tf.zeros(3 * outputs), out=tf.float32, **window)
+
+        def gradient(upstream):
+            # x sees the gradient through the taps in reverse: fewer patches to lay out than when the gradient sees x
+            seen = {**window, "pad": window["kernel"] - 1 - window["pad"]}
+            dkernel = kernels.holotf_filter_gradient(large=_parts(upstream, 3), small=x, **seen)
+            dkernel = tf.reduce_sum(tf.reshape(dkernel, [*kernel.shape[:-2], 3, outputs, inputs]), axis=-3)
+            dkernel = tf.linalg.matrix_transpose(dkernel[::-1, ::-1])
+            two = _parts(upstream, 2)
+            high, low = tf.split(_parts(kernel, 2), 2, axis=-1)
+            with tf.control_dependencies([dkernel]):  # (a + b)(high + low)
+                dx = kernels.holotf_spread(
+                    small=tf.concat([two, two], axis=-1),
+                    weights=tf.concat([high, high, low, low], axis=-1),
+                    bias=tf.zeros(inputs),
+                    **window,
+                )
+            return tf.ensure_shape(dx, x.shape), dkernel
+
+        y = tf.reshape(y, [-1, *x.shape[1:-1], 3, outputs])
+        return tf.ensure_shape(tf.reduce_sum(y, axis=-2), [x.shape[0], *x.shape[1:-1], outputs]), gradient
+
+    return run(x, kernel)
+
+
 def _kept(x, kernel):
-    """A convolution of stride 1 in the kernel's type, whose input waits for its gradient as it came, in bfloat16."""
+    """A convolution of stride 1 in the kernel's type, float32, whose input waits for its gradient as it came, in bfloat16."""
+    if hasattr(kernels := native.kernels(x, kernel), "holotf_gather"):
+        return _kept_on_tiles(x, kernel, kernels)
 
     @tf.custom_gradient
     def run(x, kernel):

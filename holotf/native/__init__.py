@@ -16,7 +16,7 @@ from pathlib import Path
 import tensorflow as tf
 
 _SOURCE = Path(__file__).with_name("kernels.cc")
-_FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-pthread")
+_FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=512", "-fno-trapping-math", "-std=c++17", "-shared", "-fPIC", "-pthread")
 _state = {"on": True}
 
 

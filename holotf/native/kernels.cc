@@ -162,39 +162,43 @@ void norm_backward(const Norm& n, const T* x, const float* scale, const float* s
 // ---- Trilinear resampling --------------------------------------------------------------------------------------------------------
 
 // The eight voxels around the point that each output voxel samples: calls visit(output, inputs[8], weights[8]).
-// What lies outside has weight 0 and input 0.
+// What lies outside has weight 0.
 template <typename Visit>
 void trilinear(const float* m, int64_t n, const Visit& visit) {
   const float middle = (n - 1) / 2.f, half = n / 2.f;
+  std::vector<int32_t> index(6 * n);  // [depth, height, width; lower, upper corner; w]: of a line of outputs at a time
+  std::vector<float> weight(6 * n);
   int64_t out = 0;
   for (int64_t d = 0; d < n; ++d)
-    for (int64_t h = 0; h < n; ++h)
-      for (int64_t w = 0; w < n; ++w, ++out) {
-        const float x = w - middle, y = middle - h, z = middle - d;  // y up, z toward the viewer
-        float world[3];
-        for (int i = 0; i < 3; ++i) world[i] = m[4 * i] * x + m[4 * i + 1] * y + m[4 * i + 2] * z + m[4 * i + 3] * half;
-        const float at[3] = {middle - world[2], middle - world[1], world[0] + middle};  // depth, height, width
-        int64_t index[3][2] = {};
-        float weight[3][2] = {};
-        for (int i = 0; i < 3; ++i) {
-          if (!(at[i] > -1.f && at[i] < n)) continue;  // outside, or not a number
-          const float low = std::floor(at[i]);
-          for (int k = 0; k < 2; ++k) {
-            const int64_t corner = static_cast<int64_t>(low) + k;
-            if (corner < 0 || corner >= n) continue;
-            index[i][k] = corner;
-            weight[i][k] = k ? at[i] - low : low + 1 - at[i];
-          }
+    for (int64_t h = 0; h < n; ++h) {
+      const float y = middle - h, z = middle - d;  // y up, z toward the viewer
+      for (int i = 0; i < 3; ++i) {
+        const float *row = m + 4 * (2 - i), sign = i == 2 ? 1.f : -1.f;
+        int32_t *low = index.data() + 2 * i * n, *high = low + n;
+        float *to_low = weight.data() + 2 * i * n, *to_high = to_low + n;
+#pragma GCC ivdep
+        for (int32_t w = 0; w < n; ++w) {
+          const float at = middle + sign * (row[0] * (w - middle) + row[1] * y + row[2] * z + row[3] * half);
+          const bool inside = at > -1.f && at < n;  // no, if it is not a number
+          const float floor = std::floor(inside ? at : 0.f), part = at - floor;
+          const int32_t corner = static_cast<int32_t>(floor);
+          low[w] = std::max(corner, 0);
+          high[w] = std::min<int32_t>(corner + 1, n - 1);
+          to_low[w] = inside && corner >= 0 ? 1.f - part : 0.f;
+          to_high[w] = inside && corner + 1 < n ? part : 0.f;
         }
+      }
+      for (int64_t w = 0; w < n; ++w, ++out) {
         int64_t inputs[8];
         float weights[8];
         for (int k = 0; k < 8; ++k) {
-          const int a = k >> 2, b = k >> 1 & 1, c = k & 1;
-          weights[k] = weight[0][a] * weight[1][b] * weight[2][c];
-          inputs[k] = weights[k] > 0.f ? (index[0][a] * n + index[1][b]) * n + index[2][c] : 0;
+          const int64_t a = (k >> 2) * n + w, b = (2 + (k >> 1 & 1)) * n + w, c = (4 + (k & 1)) * n + w;
+          inputs[k] = (index[a] * n + index[b]) * n + index[c];
+          weights[k] = weight[a] * weight[b] * weight[c];
         }
         visit(out, inputs, weights);
       }
+    }
 }
 
 // y[output] = sum weight x[input].
@@ -523,7 +527,7 @@ void patches_times(const Patches& p, const bfloat16* weights, bool across, int64
   product(strips(p.rows()), strips(outputs), taps * strips(C), threads, left, right,
           [&](int64_t row, int64_t output, const float* sums) {
             if (row >= p.rows()) return;
-            bfloat16* to = out(row) + output;
+            auto* to = out(row) + output;
             for (int64_t i = 0; i < std::min(kSide, outputs - output); ++i) store(sums[i] + bias[output + i], to + i);
           });
 }
@@ -558,7 +562,7 @@ bool may_use_tiles() { return syscall(SYS_arch_prctl, 0x1023, 18) == 0; }
 // ---- TensorFlow's side -----------------------------------------------------------------------------------------------------------
 
 struct Attributes {
-  TF_DataType type;
+  TF_DataType type, out = TF_BFLOAT16;
   int64_t kernel = 0, stride = 0, pad = 0, threads = 1;
   float epsilon = 0, slope = 0;
 };
@@ -573,6 +577,7 @@ void* create(TF_OpKernelConstruction* context) {
     if (TF_OpKernelConstruction_HasAttr(context, name, status)) TF_OpKernelConstruction_GetAttrFloat(context, name, to, status);
   };
   TF_OpKernelConstruction_GetAttrType(context, "T", &a->type, status);
+  if (TF_OpKernelConstruction_HasAttr(context, "out", status)) TF_OpKernelConstruction_GetAttrType(context, "out", &a->out, status);
   integer("kernel", &a->kernel), integer("stride", &a->stride), integer("pad", &a->pad), integer("threads", &a->threads);
   real("epsilon", &a->epsilon), real("slope", &a->slope);
   TF_DeleteStatus(status);
@@ -669,17 +674,20 @@ void resample_op(const Attributes& a, Call& call) {
 }
 
 #ifdef __AMX_BF16__
-void gather_op(const Attributes& a, Call& call) {  // large [B, large..., C], weights [taps..., C, N], bias [N]
+template <typename Out>
+void gather_as(const Attributes& a, Call& call) {  // large [B, large..., C], weights [taps..., C, N], bias [N]
   auto shape = call.shape(0);
   const int64_t axes = shape.size() - 2, outputs = call.shape(2)[0];
   const Window w = window_of(a, shape, axes, true);
   const auto p = gathered(w, call.in<bfloat16>(0), shape[0], shape.back());
   for (int64_t i = 1; i <= axes; ++i) shape[i] /= a.stride;
   shape.back() = outputs;
-  bfloat16* small = call.out<bfloat16>(shape);
+  Out* small = call.out<Out>(shape);
   patches_times(p, call.in<bfloat16>(1), true, outputs, call.in<float>(2), a.threads,
                 [&](int64_t row) { return small + row * outputs; });
 }
+
+void gather_op(const Attributes& a, Call& call) { (a.out == TF_FLOAT ? gather_as<float> : gather_as<bfloat16>)(a, call); }
 
 void spread_op(const Attributes& a, Call& call) {  // small [B, small..., C], weights [taps..., N, C], bias [N]
   auto shape = call.shape(0);
@@ -762,7 +770,8 @@ __attribute__((constructor)) void add_ops() {
 #ifdef __AMX_BF16__
   if (may_use_tiles()) {
     const std::vector<const char*> window = {"kernel: int", "stride: int", "pad: int"};
-    add_op("HolotfGather", {"large: T", "weights: T", "bias: float"}, {"small: T"}, window, compute<nullptr, gather_op>,
+    add_op("HolotfGather", {"large: T", "weights: T", "bias: float"}, {"small: out"},
+           {"kernel: int", "stride: int", "pad: int", "out: {float, bfloat16} = DT_BFLOAT16"}, compute<nullptr, gather_op>,
            "T: {bfloat16}");
     add_op("HolotfSpread", {"small: T", "weights: T", "bias: float"}, {"large: T"}, window, compute<nullptr, spread_op>,
            "T: {bfloat16}");
