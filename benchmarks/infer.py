@@ -12,7 +12,7 @@ folder, views, repeats = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 served = tf.saved_model.load(folder).signatures["generate"]
 z = tf.constant(np.random.default_rng(0).uniform(-1, 1, (1, served.structured_input_signature[1]["z"].shape[1])), tf.float32)
 column = lambda values: tf.constant(np.broadcast_to(values, [views]).copy(), tf.float32)
-feeds = dict(z=tf.repeat(z, views, 0), azimuth_deg=column(np.arange(views) * 360 / views), elevation_deg=column(20),
+feeds = dict(z=z, azimuth_deg=column(np.arange(views) * 360 / views), elevation_deg=column(20),
              scale=column(1), translation=tf.zeros([views, 3]))
 durations = []
 for _ in range(repeats + 2):

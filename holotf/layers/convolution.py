@@ -114,7 +114,7 @@ def _kept_on_tiles(x, kernel, kernels):
             seen = {**window, "pad": window["kernel"] - 1 - window["pad"]}
             dkernel = kernels.holotf_filter_gradient(large=_parts(upstream, 3), small=x, **seen)
             dkernel = tf.reduce_sum(tf.reshape(dkernel, [*kernel.shape[:-2], 3, outputs, inputs]), axis=-3)
-            dkernel = tf.linalg.matrix_transpose(dkernel[::-1, ::-1])
+            dkernel = tf.linalg.matrix_transpose(tf.reverse(dkernel, [0, 1]))
             two = _parts(upstream, 2)
             high, low = tf.split(_parts(kernel, 2), 2, axis=-1)
             with tf.control_dependencies([dkernel]):  # (a + b)(high + low)
@@ -174,7 +174,7 @@ def _sub_pixel(x, kernel, bias):
 
     @tf.custom_gradient
     def run(x, kernel, bias):
-        phased = tf.reshape(kernel[::-1, ::-1], [2, 2, 2, 2, outputs, inputs])  # [a,p,b,q,O,I]
+        phased = tf.reshape(tf.reverse(kernel, [0, 1]), [2, 2, 2, 2, outputs, inputs])  # [a,p,b,q,O,I]
         phased = tf.reshape(tf.transpose(phased, [0, 2, 5, 1, 3, 4]), [2, 2, inputs, 4 * outputs])  # [a,b,I,p*q*O]
         phases = tf.nn.conv2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), phased, 1, "VALID")  # [B,H+1,W+1,p*q*O]
         y = _interleave(tf.reshape(phases, [-1, *phases.shape[1:3], 2, 2, outputs]), bias)

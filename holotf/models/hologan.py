@@ -58,11 +58,11 @@ class Generator(keras.Model):
         make_weights(self, [1, z_dim], [1, len(VIEW)])
 
     def call(self, z, views):
-        """Images of the objects `z` from `views`.
+        """Images of the objects `z` from `views`. What comes before the rotation is done once for each object.
 
         Args:
-          z: [B, Z] float32 in [-1, 1].
-          views: [B, 6] float32 (azimuth_deg, elevation_deg, scale, x, y, z).
+          z: [N, Z] float32 in [-1, 1].
+          views: [B, 6] float32 (azimuth_deg, elevation_deg, scale, x, y, z): B / N of each object, one object after the other.
 
         Returns:
           [B, H, W, 3] float32 in [-1, 1].
@@ -71,6 +71,11 @@ class Generator(keras.Model):
         x = self.norm_3d[0](x, z)
         for up, norm in zip(self.up_3d, self.norm_3d[1:], strict=True):
             x = norm(up(x), z)
+        if z.shape[0] is None or z.shape[0] != views.shape[0]:
+            objects, images = tf.shape(z)[0], tf.shape(views)[0]
+            shared = tf.debugging.assert_equal(images % objects, 0, "views: give each z the same number of them")
+            with tf.control_dependencies([shared]):
+                x, z = (tf.repeat(t, images // objects, axis=0) for t in (x, z))
         x = rigid_transform(x, views)  # [B,16,16,16,gf]
         for conv in self.after_rotation:
             x = leaky_relu(conv(x), self.slope)
@@ -195,7 +200,7 @@ class HoloGAN(GAN):
         values = np.linspace(low, high, steps, endpoint=not (name == "azimuth_deg" and self.turns_fully))
         views = self.resting(steps)[0].numpy()
         views[:, VIEW.index(name)] = values
-        return np.stack([self.sample(tf.repeat(z[None], steps, 0), tf.constant(views)).numpy() for z in latents])
+        return np.stack([self.sample(z[None], tf.constant(views)).numpy() for z in latents])
 
     def servable(self):
         """(module, signatures) to export: `generate`, `sample`, `encode`; `generate` is the default."""
