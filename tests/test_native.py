@@ -1,5 +1,6 @@
 """Our kernels against the operations they stand for; and that the project does without them where it must."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -113,13 +114,35 @@ def test_the_kernels_do_convolve(monkeypatch):
     assert "HolotfGather" in {op.type for op in graph.get_operations()}
 
 
-def test_a_float32_convolution_keeps_bfloat16_input_as_it_is():
-    x, kernel, bias = random(2, 8, 8, 7, dtype=tf.bfloat16), random(4, 4, 7, 3), random(3)
-    wide = value_and_gradients(convolution.conv2d, [tf.cast(x, tf.float32), kernel, bias])
-    kept = value_and_gradients(convolution.conv2d, [x, kernel, bias])
-    for a, b, tolerance in zip(kept, wide, (1e-6, 1e-2, 1e-6, 1e-6), strict=True):
+@pytest.mark.parametrize("tiles", [pytest.param(True, marks=needs_tiles), False])
+def test_a_float32_convolution_keeps_bfloat16_input_as_it_is(tiles):
+    x, kernel, bias = random(2, 8, 8, 33, dtype=tf.bfloat16), random(4, 4, 33, 3), random(3)
+
+    def convolve(x, kernel, bias):
+        return convolution.conv2d(x, kernel, bias, dtype=tf.float32)
+
+    wide = value_and_gradients(convolve, [tf.cast(x, tf.float32), kernel, bias])
+    with contextlib.nullcontext() if tiles else native.off():
+        kept = value_and_gradients(convolve, [x, kernel, bias])
+    for a, b, tolerance in zip(kept, wide, (2e-6, 4e-3, 2e-6, 2e-6), strict=True):
         np.testing.assert_allclose(a, b, atol=tolerance * np.abs(b).max())
-    assert convolution.conv2d(x, kernel, bias).dtype == tf.float32
+    assert convolve(x, kernel, bias).dtype == tf.float32
+
+
+@needs_tiles
+def test_the_gradient_of_a_kernel_is_never_rounded_to_bfloat16():
+    x, kernel, up = random(2, 8, 8, 32, dtype=tf.bfloat16), random(4, 4, 32, 32), random(2, 4, 4, 32, dtype=tf.bfloat16)
+    with tf.GradientTape() as tape:
+        tape.watch(kernel)
+        y = convolution.conv2d(x, kernel, tf.zeros(32), 2)
+    exact = tf.nn.conv2d(
+        tf.transpose(tf.cast(x, tf.float64), [3, 1, 2, 0]),
+        tf.transpose(tf.cast(up, tf.float64), [1, 2, 0, 3]),
+        1,
+        [[0, 0], [1, 1], [1, 1], [0, 0]],
+        dilations=2,
+    )
+    np.testing.assert_allclose(tape.gradient(y, kernel, up), tf.transpose(exact, [1, 2, 0, 3]), atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [tf.float32, tf.float64])

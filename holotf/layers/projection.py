@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from holotf.layers.convolution import Conv2D
 from holotf.layers.normalise import leaky_relu
 
 
@@ -19,8 +20,7 @@ class Projection(keras.layers.Layer):
     def __init__(self, filters, negative_slope, **kwargs):
         super().__init__(**kwargs)
         self.negative_slope = negative_slope
-        # A 1x1 convolution as the matrix product it is: its filter gradient is three times as fast.
-        self.mix = keras.layers.Dense(filters, kernel_initializer=keras.initializers.RandomNormal(stddev=0.02))
+        self.mix = Conv2D(filters, 1)
 
     def build(self, input_shape):
         """Makes the weights."""

@@ -60,8 +60,8 @@ class SpectralNorm(keras.layers.Layer):
         self.v.assign(v)
 
     def normalised_kernel(self):
-        """kernel / sigma in the compute dtype."""
-        return tf.cast(self.kernel / sigma(self.kernel.value, self.u.value, self.v.value), self.compute_dtype)
+        """kernel / sigma."""
+        return self.kernel / sigma(self.kernel.value, self.u.value, self.v.value)
 
 
 def update_spectral_norms(network):
@@ -112,4 +112,4 @@ class SpectralDense(SpectralNorm):
     def call(self, x):
         """[B, features] -> [B, units] in the compute dtype."""
         x = tf.cast(x, self.compute_dtype)
-        return tf.nn.bias_add(x @ self.normalised_kernel(), tf.cast(self.bias, x.dtype))
+        return tf.nn.bias_add(x @ tf.cast(self.normalised_kernel(), x.dtype), tf.cast(self.bias, x.dtype))

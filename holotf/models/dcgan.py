@@ -89,7 +89,7 @@ class Down(Conv2D):
     def call(self, x):
         """[B, H, W, I] -> [B, H / 2, W / 2, filters] in the compute dtype."""
         x = tf.cast(x, self.compute_dtype)
-        return conv2d(x, tf.cast(self.kernel, x.dtype), self.bias, 2)
+        return conv2d(x, self.kernel, self.bias, 2)
 
 
 class UnbiasedDown(_Unbiased, Down):
