@@ -16,6 +16,12 @@ def parts(batch):
     def strided(x, kernel, bias):
         return convolution.conv2d(x, kernel, bias, 2)
 
+    def mix(x, kernel, bias):
+        return convolution.conv2d(x, kernel, bias)
+
+    def last(x, kernel, bias):
+        return convolution.conv2d(x, kernel, bias, dtype=tf.float32)
+
     views = tf.random.stateless_uniform([batch, 6], [0, 0], [0, 15, 1, 0, 0, 0], [360, 35, 1.0001, 1e-4, 1e-4, 1e-4])
     matrix = rigid.inverse_view_matrix(views)
     both = 2 * batch
@@ -25,8 +31,10 @@ def parts(batch):
         "AdaIN, 16^3 x 64": (norm, [(batch, 16, 16, 16, 64), (batch, 64), (batch, 64)]),
         "instance norm of D, 16 x 16 x 128": (norm, [(both, 16, 16, 128), (128,), (128,)]),
         "resampling, 16^3 x 64": (lambda volume: rigid.resample(volume, matrix), [(batch, 16, 16, 16, 64)]),
+        "projection, 1024 to 1024 at 16": (mix, [(batch, 16, 16, 1024), (1, 1, 1024, 1024), (1024,)]),
         "transposed 2D, 1024 to 256 at 16": (convolution.conv_transpose, [(batch, 16, 16, 1024), (4, 4, 256, 1024), (256,)]),
         "transposed 2D, 256 to 64 at 32": (convolution.conv_transpose, [(batch, 32, 32, 256), (4, 4, 64, 256), (64,)]),
+        "convolution to RGB at 64, float32": (last, [(batch, 64, 64, 64), (4, 4, 64, 3), (3,)]),
         "transposed 3D, 512 to 128 at 4": (convolution.conv_transpose, [(batch, 4, 4, 4, 512), (3, 3, 3, 128, 512), (128,)]),
         "transposed 3D, 128 to 64 at 8": (convolution.conv_transpose, [(batch, 8, 8, 8, 128), (3, 3, 3, 64, 128), (64,)]),
         "convolution of D, 256 to 512 at 8": (strided, [(both, 8, 8, 256), (5, 5, 256, 512), (512,)]),
@@ -43,8 +51,7 @@ def main():
         raise SystemExit("our kernels cannot be built here: there is nothing to compare")
     rows = []
     for name, (function, shapes) in parts(args.batch).items():
-        # Features and kernels are of the compute type; scales, shifts and biases stay float32.
-        kinds = [args.precision if i == 0 or len(shape) > 2 else "float32" for i, shape in enumerate(shapes)]
+        kinds = [args.precision if i == 0 else "float32" for i in range(len(shapes))]  # features; weights are float32
         inputs = [
             tf.cast(0.1 * tf.random.stateless_normal(s, [i, 0]), k) for i, (s, k) in enumerate(zip(shapes, kinds, strict=True))
         ]
