@@ -44,10 +44,11 @@ def _spread(x, kernel, bias, stride, kernels):
 
     @tf.custom_gradient
     def run(x, kernel, bias):
-        weights = tf.cast(kernel, x.dtype)
-        large = kernels.holotf_spread(small=x, weights=weights, bias=bias, **window)
+        large = kernels.holotf_spread(small=x, weights=tf.cast(kernel, x.dtype), bias=bias, **window)
 
         def gradient(upstream):
+            with tf.control_dependencies([upstream]):  # cast anew: a copy that waited would be a generator's whole weight
+                weights = tf.cast(kernel, x.dtype)
             dkernel = kernels.holotf_filter_gradient(large=upstream, small=x, **window)
             sums = kernels.holotf_sums(x=upstream, threads=window["threads"])  # [B,O]
             with tf.control_dependencies([dkernel]):  # else upstream and x stay in memory while the layers below go on
@@ -242,7 +243,7 @@ def conv2d(x, kernel, bias, strides=1, dtype=None):
         if known and (kernels := _tiles(x, kernel)):
             y = _gather(x, kernel, strides, kernels)
         elif strides == 1 and kernel.shape[:2] == [1, 1]:  # the product it is: its filter gradient is three times as fast
-            y = tf.linalg.matmul(x, tf.cast(kernel[0, 0], dtype))
+            y = tf.tensordot(x, tf.cast(kernel[0, 0], dtype), 1)
         else:
             y = tf.nn.conv2d(x, tf.cast(kernel, dtype), strides, "SAME")
     return tf.nn.bias_add(y, tf.cast(bias, y.dtype))

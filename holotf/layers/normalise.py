@@ -98,7 +98,13 @@ def leaky_relu(x, negative_slope):
     @tf.custom_gradient
     def run(x):
         y = tf.maximum(x, negative_slope * x)
-        return y, lambda upstream: tf.where(y > 0, upstream, negative_slope * upstream)
+
+        def gradient(upstream):
+            with tf.control_dependencies([upstream]):  # else the forward pass works the signs out, and they wait beside y
+                positive = y > 0
+            return tf.where(positive, upstream, negative_slope * upstream)
+
+        return y, gradient
 
     return run(x)
 
