@@ -8,6 +8,7 @@ import contextlib
 import functools
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,9 @@ from pathlib import Path
 import tensorflow as tf
 
 _SOURCE = Path(__file__).with_name("kernels.cc")
-_FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=512", "-fno-trapping-math", "-std=c++17", "-shared", "-fPIC", "-pthread")
+_FLAGS = ["-O3", "-march=native", "-fno-trapping-math", "-std=c++17", "-shared", "-fPIC", "-pthread"]
+if platform.machine() == "x86_64":
+    _FLAGS.append("-mprefer-vector-width=512")  # the default is 256; compilers for other processors refuse it
 _state = {"on": True}
 
 

@@ -195,24 +195,37 @@ def test_two_replicas_equal_one():
 
 @pytest.mark.slow
 def test_bfloat16_learns_as_float32_does(squares):
-    """200 iterations on the same seed and data: the losses, averaged over 50 iterations, agree within 0.25."""
-    curves = []
+    """200 iterations on the same seed and data, three times: the losses, averaged over runs and 50 iterations, agree within 0.25.
+
+    The runs of a precision differ in the seventh digit of the first weights. That parts their losses by as much as 0.27 at the
+    end (loss/g there, seven runs: standard deviation 0.10 in float32, 0.13 in bfloat16): one run says nothing of precision.
+    """
+    config = small_config(squares, **{"train.kimg": 1.6, "optim.d_lr": 2e-4, "optim.g_lr": 2e-4})
+    curves = {}
     for precision in ("float32", "mixed_bfloat16"):
-        config = small_config(squares, **{"train.kimg": 1.6, "optim.d_lr": 2e-4, "optim.g_lr": 2e-4})
         keras.mixed_precision.set_dtype_policy(precision)
         try:
             keras.utils.set_random_seed(0)
             model = models.build(config)
             step = tf.function(model.train_step, autograph=False)
-            logs = [step(images) for images in data.batches(config.data, 32, 8, seed=0).take(200)]
+            variables = [*model.variables, *model.d_optimizer.variables, *model.g_optimizer.variables]
+            start = [v.numpy() for v in variables]
+            logs = []
+            for rng in map(np.random.default_rng, range(3)):
+                for variable, value in zip(variables, start, strict=True):
+                    variable.assign(value)
+                for weight in model.trainable_variables:
+                    weight.assign(weight * (1 + 1e-6 * rng.normal(size=weight.shape).astype(np.float32)))
+                logs += [step(images) for images in data.batches(config.data, 32, 8, seed=0).take(200)]
         finally:
             keras.mixed_precision.set_dtype_policy("float32")
-        names = ("loss/d", "loss/g", "loss/identity")
-        curves.append(np.array([[float(log[name]) for name in names] for log in logs]))
-    float32, bfloat16 = (c.reshape(4, 50, 3).mean(axis=1) for c in curves)
-    assert np.abs(float32[-1] - float32[0]).max() > 0.25, "nothing was learnt: the curves would agree whatever they did"
+        losses = [[float(log[name]) for name in ("loss/d", "loss/g", "loss/identity")] for log in logs]
+        curves[precision] = np.reshape(losses, [3, 4, 50, 3]).mean(axis=2)  # [run,quarter,loss]
+    float32, bfloat16 = (c.mean(axis=0) for c in curves.values())
+    assert np.abs(float32[-1] - float32[0]).max() > 1, "little was learnt: the curves would agree whatever they did"
+    assert all(0 < np.ptp(c, axis=0).max() < 0.5 for c in curves.values()), "the runs of one precision must differ, but not wildly"
+    assert np.any(bfloat16 != float32)
     np.testing.assert_allclose(bfloat16, float32, atol=0.25)
-    assert np.any(curves[0] != curves[1])
 
 
 def test_the_fused_adam_equals_keras():
