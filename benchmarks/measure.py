@@ -1,11 +1,13 @@
 """What every benchmark shares: the clock, the machine and its ceilings, the work that a graph holds, and the report."""
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
 import platform
 import statistics
+import threading
 import time
 from pathlib import Path
 
@@ -62,6 +64,36 @@ def machine():
 
 def _lines(path):
     return Path(path).read_text(encoding="utf-8").splitlines() if os.path.exists(path) else []
+
+
+@contextlib.contextmanager
+def anonymous(pid):
+    """The most memory a process holds that is not pages of files, looked at 100 times a second.
+
+    The resident set counts every page of a library that was ever read, which the system takes back when it is short; this does not.
+
+    Args:
+      pid: of a process on this machine.
+
+    Yields:
+      Dict whose "gib" is that memory in GiB so far; 0 where there is no /proc.
+    """
+    found, over = {"gib": 0.0}, threading.Event()
+
+    def look():
+        while not over.wait(0.01):
+            with contextlib.suppress(OSError):  # it has just ended
+                for line in _lines(f"/proc/{pid}/status"):
+                    if line.startswith("RssAnon:"):
+                        found["gib"] = max(found["gib"], int(line.split()[1]) / 2**20)
+
+    watcher = threading.Thread(target=look, daemon=True)
+    watcher.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        watcher.join()
 
 
 def ceilings():
@@ -146,8 +178,14 @@ def table(rows, columns):
 def parser(about):
     """An argument parser with the flag that all benchmarks have."""
     made = argparse.ArgumentParser(description=about)
-    made.add_argument("--out", type=Path, default=Path("runs/benchmarks"), metavar="DIR", help="where the JSON goes")
+    made.add_argument("--out", type=_folder, default=Path("runs/benchmarks"), metavar="DIR", help="where the JSON goes")
     return made
+
+
+def _folder(text):
+    if os.path.exists(text) and not os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"{text} is a file; name a folder, there or not")
+    return Path(text)
 
 
 def report(name, rows, columns, out, **more):

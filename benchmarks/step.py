@@ -7,6 +7,7 @@ Every measurement is a process of its own. A peer is a script that prints lines 
 machine the slower ones tell of the neighbours.
 """
 
+import importlib
 import json
 import os
 import re
@@ -16,14 +17,19 @@ import statistics
 import subprocess
 import sys
 
+import keras
+import numpy as np
+import tensorflow as tf
+
+from benchmarks import measure
+from holotf import devices, models
+
 PRECISIONS = ("float32", "mixed_bfloat16")
 _LINE = re.compile(r"(.+?): ([\d.]+) s/step")
 
 
 def main():
     """Runs the benchmark."""
-    from benchmarks import measure
-
     parser = measure.parser(__doc__.partition("\n")[0])
     parser.add_argument(
         "--config", default="base", help="a file of configs/ (default base: official, 64 px, gf = df = 64, 1 D + 2 G)"
@@ -43,17 +49,18 @@ def main():
         for precision in PRECISIONS:
             ours[precision].append(_run_one(args.config, precision, args.repeats, args.no_kernels))
         if args.peer:
-            for label, seconds, peak in _run_peer(args.peer_python, args.peer):
-                peers.setdefault(label, []).append((seconds, peak))
+            for label, *measured in _run_peer(args.peer_python, args.peer):
+                peers.setdefault(label, []).append(measured)
     rows = [_row(precision, runs) for precision, runs in ours.items()]
     for label, runs in peers.items():
         against = ours["float32" if "fp32" in label else "mixed_bfloat16"]
-        ratios = [s / run["fastest_s"] for (s, _), run in zip(runs, against, strict=True)]
+        ratios = [s / run["fastest_s"] for (s, *_), run in zip(runs, against, strict=True)]
         rows.append(
             {
                 "what": f"peer: {label}",
-                "s/iteration": " / ".join(f"{s:.3f}" for s, _ in runs),
-                "peak GiB": f"{max(p for _, p in runs):.2f}",
+                "s/iteration": " / ".join(f"{s:.3f}" for s, *_ in runs),
+                "peak GiB": f"{max(peak for _, peak, _ in runs):.2f}",
+                "anonymous GiB": f"{max(anonymous for *_, anonymous in runs):.2f}",
                 "ours is faster by": " / ".join(f"{r:.2f} x" for r in ratios),
             }
         )
@@ -66,6 +73,7 @@ def main():
         "GFLOP/s",
         "of ceiling",
         "peak GiB",
+        "anonymous GiB",
         "ours is faster by",
     ]
     measure.report("step", rows, columns, args.out, config=args.config, ours=ours, peers=peers)
@@ -75,18 +83,9 @@ def one(config, precision, repeats, kernels=True):
     """Measures one precision in this process.
 
     Returns:
-      Dict: fastest_s, median_s, batch_size, flops and bytes by op type, ceilings, peak_gib (of the whole process).
+      Dict: fastest_s, median_s, batch_size, flops and bytes by op type, ceilings, peak_gib (of the whole process), anonymous_gib
+      (of that, what is not pages of files).
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import importlib
-
-    import keras
-    import numpy as np
-    import tensorflow as tf
-
-    from benchmarks import measure
-    from holotf import devices, models
-
     config = importlib.import_module(f"configs.{config}").get_config()
     config.device.precision, config.device.native_kernels = precision, kernels
     devices.configure(config.device)
@@ -95,7 +94,8 @@ def one(config, precision, repeats, kernels=True):
     size, batch = config.model.image_size, config.train.batch_size
     images = tf.constant(np.random.default_rng(0).integers(0, 256, (batch, size, size, 3)), tf.uint8)
     step = tf.function(devices.compiled(config.device, 1, model.train_step), autograph=False)
-    durations = measure.seconds(lambda: {k: float(v) for k, v in step(images).items()}, repeats)
+    with measure.anonymous(os.getpid()) as anonymous:
+        durations = measure.seconds(lambda: {k: float(v) for k, v in step(images).items()}, repeats)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     flops, traffic = measure.work(step.get_concrete_function(images))
     return {
@@ -104,6 +104,7 @@ def one(config, precision, repeats, kernels=True):
         "durations_s": durations,
         "batch_size": batch,
         "peak_gib": peak,
+        "anonymous_gib": anonymous["gib"],
         "flops": flops,
         "bytes": traffic,
         "ceilings": measure.ceilings(),
@@ -120,14 +121,15 @@ def _run_one(config, precision, repeats, no_kernels):
 
 
 def _run_peer(python, script):
-    """[(label, seconds of an iteration, peak GiB of the whole process)] as the script printed them."""
+    """[(label, seconds of an iteration, peak GiB of the whole process, of which anonymous)] as the script printed them."""
     with subprocess.Popen([*shlex.split(python), script, "compile"], text=True, stdout=subprocess.PIPE) as process:
-        text = process.stdout.read()
+        with measure.anonymous(process.pid) as anonymous:
+            text = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{python} {script} failed with exit code {process.returncode}; what it needs is said above")
-    return [(label.strip(), float(s), usage.ru_maxrss / 2**20) for label, s in _LINE.findall(text)]
+    return [(label.strip(), float(s), usage.ru_maxrss / 2**20, anonymous["gib"]) for label, s in _LINE.findall(text)]
 
 
 def _row(precision, runs):
@@ -145,6 +147,7 @@ def _row(precision, runs):
         "GFLOP/s": f"{rate:.0f}",
         "of ceiling": f"{100 * rate / ceiling:.0f} % of {ceiling:.0f}",
         "peak GiB": f"{max(r['peak_gib'] for r in runs):.2f}",
+        "anonymous GiB": f"{max(r['anonymous_gib'] for r in runs):.2f}",
     }
 
 

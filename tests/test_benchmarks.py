@@ -1,5 +1,10 @@
 """What the benchmarks count."""
 
+import subprocess
+import sys
+import time
+
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -38,3 +43,37 @@ def test_our_convolutions_count_as_those_they_stand_for(function, x, kernel):
     assert {name for name in ours if name.startswith("Holotf")}
     positions = 3 * 4 * 4 if len(x) == 4 else 3 * 4 * 4 * 4  # of the small side
     assert sum(ours.values()) == sum(theirs.values()) == 3 * 2 * positions * tf.TensorShape(kernel).num_elements()
+
+
+def test_anonymous_memory_is_what_a_process_made_and_not_what_it_read(tmp_path):
+    """256 MiB of numbers count, 256 MiB of a file mapped and read do not; another process is watched from here."""
+    (tmp_path / "pages").write_bytes(bytes(256 << 20))
+    script = """
+import mmap, sys
+with open(sys.argv[1], "rb") as file:
+    pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    assert not any(pages[::4096])
+print("read", flush=True); input()
+numbers = b"1" * (256 << 20)
+print("made", flush=True); input()
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "pages")]
+    with (
+        subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process,
+        measure.anonymous(process.pid) as found,
+    ):
+        peaks = []
+        for word in ("read", "made"):
+            assert process.stdout.readline().strip() == word
+            time.sleep(0.1)
+            peaks.append(found["gib"])
+            print(file=process.stdin, flush=True)
+    assert 0 < peaks[0] < 0.1
+    np.testing.assert_allclose(peaks[1] - peaks[0], 0.25, atol=0.02)
+
+
+def test_a_file_in_place_of_the_folder_is_refused_at_once(tmp_path, capsys):
+    (tmp_path / "o").touch()
+    with pytest.raises(SystemExit):
+        measure.parser("").parse_args(["--out", str(tmp_path / "o")])
+    assert f"{tmp_path / 'o'} is a file; name a folder" in capsys.readouterr().err
