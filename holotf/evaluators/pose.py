@@ -15,7 +15,6 @@ from holotf.evaluators.features import content_key
 HELD_OUT = 500  # images
 EPOCHS = 12
 BATCH = 64
-FULL_TURN_DEG = 315.0  # of 360: a sweep of K views ends one step short, and the regressor errs
 AMBIGUOUS_DEG = 90.0  # an error beyond it: front taken for back, or side for side
 _ELEVATION_UNIT_DEG = 30.0  # brings elevations to the size of a cosine
 
@@ -169,7 +168,8 @@ def azimuth_scores(read_deg, asked_deg):
     """How well azimuth sweeps turn.
 
     An unsupervised generator may settle on a mirrored world and another zero, so one sign and one offset are fitted to all sweeps
-    together. A step is the difference between neighbouring views, the last and the first among them.
+    together. A step is the difference between neighbouring views, the last and the first among them, so a sweep's steps add up to
+    whole turns. An object may turn more than once while the view does: each half of a chair then passes for the whole.
 
     Args:
       read_deg: [N, K] azimuths read off N sweeps of K views.
@@ -178,9 +178,9 @@ def azimuth_scores(read_deg, asked_deg):
     Returns:
       (scores, per identity). Scores by path: `pose/sign` (+1 or -1), `pose/azimuth_mae_deg`, `pose/correlation` (circular, of
       read and asked; Fisher and Lee 1983), `pose/monotonicity` (share of steps that turn the right way), `pose/coverage_deg` (net
-      degrees that a sweep covers, mean; swinging there and back is 0), `pose/full_turn_share` (identities that cover 315 degrees or
-      more), `pose/offset_spread_deg` (deviation of each identity's own offset). Per identity, arrays [N]: `coverage_deg`,
-      `azimuth_mae_deg`, `offset_deg`.
+      degrees that a sweep covers, mean; swinging there and back is 0), `pose/full_turn_share` (identities that turn round once,
+      neither less nor more), `pose/offset_spread_deg` (deviation of each identity's own offset). Per identity, arrays [N]:
+      `coverage_deg`, `azimuth_mae_deg`, `offset_deg`.
     """
     steps = wrap(np.roll(read_deg, -1, axis=1) - read_deg)
     fits = [(*_fit(wrap(read_deg - sign * asked_deg)), sign) for sign in (1, -1)]
@@ -192,7 +192,7 @@ def azimuth_scores(read_deg, asked_deg):
         "pose/correlation": _circular_correlation(sign * read_deg, np.broadcast_to(asked_deg, read_deg.shape)),
         "pose/monotonicity": float(np.mean(sign * steps > 0)),
         "pose/coverage_deg": float(net.mean()),
-        "pose/full_turn_share": float(np.mean(net >= FULL_TURN_DEG)),
+        "pose/full_turn_share": float(np.mean(np.round(net / 360.0) == 1)),
         "pose/offset_spread_deg": float(np.sqrt(np.mean(own**2))),
     }
     return scores, {"coverage_deg": net, "azimuth_mae_deg": np.abs(error).mean(axis=1), "offset_deg": own}

@@ -125,6 +125,14 @@ def test_scores_by_hand(sign):
     assert one["pose/correlation"] == pytest.approx(1)
 
 
+@pytest.mark.parametrize(("rounds", "share"), [(1, 1), (2, 0), (-2, 0), (0, 0)])
+def test_only_one_round_is_a_full_turn(rounds, share):
+    """Objects that turn twice while the view turns once cover 720 degrees, and that is no full turn; in whichever sense."""
+    found, each = pose.azimuth_scores(pose.wrap(rounds * ASKED + 30.0)[None], ASKED)
+    np.testing.assert_allclose(np.abs(each["coverage_deg"]), abs(rounds) * 360, atol=1e-9)
+    assert found["pose/full_turn_share"] == share
+
+
 def test_angles_wrap():
     np.testing.assert_allclose(pose.wrap([180, -180, 190, -190, 540, 0]), [180, 180, -170, 170, 180, 0])
 
