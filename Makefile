@@ -9,6 +9,7 @@ DATA := data/blocks32
 .PHONY: train test bench lint clean
 train: $(VENV)/.ready
 	$(RUN) main.py --config configs/hologan_blocks.py
+	$(RUN) main.py --config configs/hologan_blocks.py --mode evaluate
 
 test: $(VENV)/.ready-test
 	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile $(TESTS)
