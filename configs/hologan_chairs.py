@@ -1,10 +1,11 @@
 """HoloGAN on real chairs: 49 furniture meshes of Sweet Home 3D, drawn from every side (docs/meshes.md).
 
 Command   python main.py --config configs/hologan_chairs.py
-Hardware  2 cores, 24 GiB, no GPU, shared with other work throughout; seed 0; 2026-11-22
-Time      58 minutes for these 128 kimg (37 images/s), and 6 more from the same command with --config.train.kimg=140
-Result    half of the samples are chairs anyone recognises; no full turn: docs/results.md. The images were those of commit 7d2aefc.
-To try    a longer warm-up: at 64 px 24 kimg end before the common chair turns properly, as 16 kimg at 32 px do not
+Hardware  2 cores, 24 GiB, no GPU; seed 0; 2026-11-22
+Time      @@T@@ for the first 64 of these 128 kimg, beside other work
+Result    after 64 kimg: KID x 100 of 23.9; half of the samples are chairs anyone recognises; most objects turn two to four times while
+          the view turns once: docs/results.md
+Tried     a warm-up of 24 kimg and all 128: no better
 """
 
 from configs import base
