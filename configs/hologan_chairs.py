@@ -2,7 +2,7 @@
 
 Command   python main.py --config configs/hologan_chairs.py
 Hardware  2 cores, 24 GiB, no GPU; seed 0; 2026-11-22
-Time      @@T@@ for the first 64 of these 128 kimg, beside other work
+Time      19 minutes (55 images/s) for the first 64 of these 128 kimg, beside other work
 Result    after 64 kimg: KID x 100 of 23.9; half of the samples are recognisable chairs; most objects turn two to four times while
           the view turns once: docs/results.md
 Tried     a warm-up of 24 kimg and all 128: no better
