@@ -1,7 +1,7 @@
 """A VAE on ray-cast chairs.
 
 Command   python main.py --config configs/vae_blocks.py
-Result    64 kimg, one seed: blurred chairs, KID x 100 of 20.8: docs/results.md, Table 1; the 128 kimg given here were not run
+Result    64 kimg, two seeds: blurred chairs, KID x 100 of 20.7: docs/results.md, Table 1; the 128 kimg given here were not run
 """
 
 from configs import base

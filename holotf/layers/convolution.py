@@ -243,7 +243,7 @@ def conv2d(x, kernel, bias, strides=1, dtype=None):
         if known and (kernels := _tiles(x, kernel)):
             y = _gather(x, kernel, strides, kernels)
         elif strides == 1 and kernel.shape[:2] == [1, 1]:  # the product it is: its filter gradient is three times as fast
-            y = tf.tensordot(x, tf.cast(kernel[0, 0], dtype), 1)
+            y = tf.tensordot(x, tf.cast(kernel[0, 0], dtype), 1)  # matmul's filter gradient would be one product per image row
         else:
             y = tf.nn.conv2d(x, tf.cast(kernel, dtype), strides, "SAME")
     return tf.nn.bias_add(y, tf.cast(bias, y.dtype))

@@ -38,14 +38,15 @@ def normalised(kernel, u, v):
     dW = (G - (sum G W / sigma) v^T u) / sigma for a gradient G of the quotient (Miyato et al., equation 12).
     """
 
-    def backward(upstream, kernel, norm, u, v):
-        direction = tf.reshape(tf.transpose(v) * u, kernel.shape)
-        return (upstream - tf.reduce_sum(upstream * kernel) / norm * direction) / norm
-
     @tf.custom_gradient
     def run(kernel, u, v):
         norm = sigma(kernel, u, v)
-        return kernel / norm, lambda upstream: (backward(upstream, kernel, norm, u, v), None, None)
+
+        def gradient(upstream):
+            direction = tf.reshape(tf.transpose(v) * u, kernel.shape)
+            return (upstream - tf.reduce_sum(upstream * kernel) / norm * direction) / norm, None, None
+
+        return kernel / norm, gradient
 
     return run(*(tf.convert_to_tensor(t) for t in (kernel, u, v)))
 
