@@ -7,18 +7,11 @@ killed run goes on from its checkpoint: give the same command again. MODEL=CONFI
 `--models dcgan hologan=hologan_chairs`.
 """
 
-import json
-import os
-import statistics
-import subprocess
-import sys
 from pathlib import Path
 
-import tensorflow as tf
 from ml_collections import ConfigDict
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from benchmarks import measure
+from benchmarks import measure, runs
 from holotf import data
 
 CONFIGS = {
@@ -53,11 +46,15 @@ def main():
         if model not in CONFIGS:
             parser.error(f"--models {choice}: use {', '.join(CONFIGS)}, or one of them with =CONFIG")
         configs[model] = config or CONFIGS[model]
+    overrides = {
+        "data.dir": args.data, "data.prepare": "", "train.kimg": args.kimg, "model.image_size": size,
+        "evaluate.kimg": 0.0, "evaluate.images": args.images,
+    }  # fmt: skip
     found = {model: [] for model in configs}
     for seed in range(args.seeds):  # a whole table after each seed
         for model, config in configs.items():
             folder = args.out / "table1" / args.data.name / f"{args.kimg:g}kimg" / f"{config.replace(':', '-')}-{seed}"
-            found[model].append(one(folder, config, seed, size, args))
+            found[model].append(runs.judged(folder, config, overrides | {"seed": seed}))
     rows = [row(model, results) for model, results in found.items()]
     columns = list(dict.fromkeys(key for r in rows for key in r))
     measure.report(
@@ -71,33 +68,6 @@ def main():
         images=args.images,
         data=str(args.data),
     )
-
-
-def one(folder, config, seed, size, args):
-    """Trains and judges one model, or reads what was found before by as many images.
-
-    Returns:
-      Dict: metrics, notes, images, train_s, images_per_s, peak_gib.
-    """
-    record = folder / "result.json"
-    if record.exists() and (before := json.loads(record.read_text()))["images"] == args.images:
-        return before
-    name, _, variant = config.partition(":")
-    command = [
-        sys.executable, "main.py", "--config", f"configs/{name}.py" + (f":{variant}" if variant else ""), f"--workdir={folder}",
-        f"--config.data.dir={args.data}", "--config.data.prepare=", f"--config.seed={seed}", f"--config.train.kimg={args.kimg}",
-        f"--config.model.image_size={size}", "--config.evaluate.kimg=0.0", f"--config.evaluate.images={args.images}",
-    ]  # fmt: skip
-    peak = _run(command)
-    _run([*command, "--mode=evaluate"])
-    seconds, rate = _speed(folder / "events")
-    judged = json.loads((folder / "metrics.json").read_text())
-    result = {"metrics": judged["metrics"], "notes": judged["notes"], "images": args.images}
-    result |= {"train_s": seconds, "images_per_s": rate, "peak_gib": peak}
-    temporary = record.with_suffix(".tmp")
-    temporary.write_text(json.dumps(result, indent=1))
-    temporary.replace(record)
-    return result
 
 
 def row(model, results):
@@ -128,25 +98,6 @@ def row(model, results):
         "Chairs": chairs,
         "Cars": cars,
     }
-
-
-def _run(command):
-    """Runs it to its end; returns the peak memory in GiB."""
-    environment = os.environ | {"PYTHONWARNINGS": "ignore"}
-    with subprocess.Popen(command, env=environment) as process:
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"exit code {process.returncode}: {' '.join(command)}; the same command of the table goes on from here")
-    return usage.ru_maxrss / 2**20
-
-
-def _speed(events):
-    """(seconds of training at the median rate, that rate in images/s): however often the run was broken off or held up."""
-    log = EventAccumulator(str(events), size_guidance={"tensors": 0}).Reload().Tensors("speed/s_per_kimg")
-    by_step = {e.step: float(tf.make_ndarray(e.tensor_proto)) for e in log}
-    median = statistics.median_low(by_step.values())
-    return median * max(by_step) / 1000, 1000 / median
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from ml_collections import ConfigDict
 
 
 def get_config():
-    """The defaults: HoloGAN at 64 px as released, 32 images a batch, one D and two G updates."""
+    """The defaults: HoloGAN at 64 px that composites, 32 images a batch, one D and two G updates."""
     return ConfigDict(
         {
             "seed": 0,  # of weights, data order, latents and views
@@ -17,10 +17,15 @@ def get_config():
             },
             "model": {
                 "name": "hologan",  # a module of holotf.models
-                "variant": "official",  # official (the released code) or paper
+                "variant": "compositing",  # ours; or official (the released code's networks) or paper (the paper's)
+                "renderer": "compositing",  # a module of holotf.renderers; the published networks have projection
+                "upsampling": "nearest",  # of variant compositing: nearest (and a convolution) or transposed (convolutions)
+                "rgb_skip": True,  # of variant compositing: adds colours read off the composited volume
+                "adain_map": "linear",  # of variant compositing: linear or relu
+                "adain_stddev": 0.1,  # of variant compositing: of the first weights of AdaIN's map
+                "instance_norm": False,  # in hologan's discriminator, as published; it hides contrast
                 "image_size": 64,  # px: 32, 64 or 128
                 "z_dim": 128,
-                "z_warmup_kimg": 0.0,  # thousand images over which the latents grow from 0 to their size
                 "gf": 64,  # width of the generator
                 "df": 64,  # width of the discriminator
                 "ema_decay": 0.999,  # per generator update
@@ -41,6 +46,7 @@ def get_config():
                 "gan": "bce",  # bce, hinge, lsgan or wgan (with gradient penalty)
                 "lambda_identity": 1.0,
                 "lambda_style": 0.0,  # 0: no style heads
+                "lambda_azimuth": 1.0,  # of hologan's head that reads the azimuth off made images; 0: no such head
                 "lambda_gp": 10.0,  # of wgan's gradient penalty
                 "lambda_r1": 0.0,  # of half the squared gradient norm at real images; 0: off
                 "label_real": 1.0,  # what D is to say of real images, bce and lsgan only; below 1: a soft label

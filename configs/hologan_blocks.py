@@ -18,7 +18,6 @@ def get_config():
     config.data.prepare = "blocks --size 32 --count 10000"
     config.model.image_size = 32
     config.model.gf = config.model.df = 32
-    config.model.z_warmup_kimg = 16.0
     config.optim.d_lr = config.optim.g_lr = 2e-4
     config.train.g_steps = 1
     config.train.kimg = 64.0

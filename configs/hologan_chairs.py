@@ -17,7 +17,6 @@ def get_config():
     config.data.dir = "data/chairs64"
     config.data.prepare = "meshes --preset chairs --size 64 --count 20000"
     config.model.gf = config.model.df = 32
-    config.model.z_warmup_kimg = 32.0
     config.optim.d_lr = config.optim.g_lr = 2e-4
     config.train.g_steps = 1
     config.train.kimg = 128.0

@@ -18,7 +18,6 @@ def get_config():
     config = hologan_blocks.get_config()
     config.data.dir = "data/cifar32"
     config.data.prepare = "catalogue cifar10 --crop none --size 32"
-    config.model.z_warmup_kimg = 0.0
     config.views.azimuth_deg = (-45.0, 45.0)
     config.views.elevation_deg = (-15.0, 15.0)
     config.evaluate.best = "kid/mean"

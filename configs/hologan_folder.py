@@ -20,7 +20,6 @@ def get_config():
     config = base.get_config()
     config.data.dir = "data/folder64"
     config.model.gf = config.model.df = 32
-    config.model.z_warmup_kimg = 24.0
     config.optim.d_lr = config.optim.g_lr = 2e-4
     config.train.g_steps = 1
     config.train.checkpoint_kimg = 10.0

@@ -129,3 +129,18 @@ def identity(z, z_hat):
       Scalar >= 0, small for both players; the discriminator and the generator minimise it.
     """
     return tf.reduce_mean(tf.square(z - z_hat))
+
+
+def azimuth(azimuth_deg, read):
+    """E |(cos a, sin a) - read|^2: the image must tell from which side it was made. The source is ours; InfoGAN's idea
+    (Chen et al. 2016, arXiv 1606.03657, equation 5) for a code that is known to be an angle.
+
+    Args:
+      azimuth_deg: [B] float32.
+      read: [B, 2] float32, what the discriminator takes for its cosine and sine.
+
+    Returns:
+      Scalar >= 0, small for both players; 1 for a guess of nothing.
+    """
+    angle = azimuth_deg * (math.pi / 180.0)
+    return tf.reduce_mean(tf.reduce_sum(tf.square(tf.stack([tf.cos(angle), tf.sin(angle)], axis=1) - read), axis=1))

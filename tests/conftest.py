@@ -54,6 +54,14 @@ def squares(tmp_path_factory):
     return str(builder.data_path)
 
 
+PUBLISHED = {  # the released networks, in small_config's terms
+    "model.variant": "official",
+    "model.renderer": "projection",
+    "model.instance_norm": True,
+    "loss.lambda_azimuth": 0.0,
+}
+
+
 def small_config(data_dir="", **changes):
     """A HoloGAN of a few thousand weights at 32 px; `changes` by dotted key."""
     config = base.get_config()

@@ -15,15 +15,16 @@ class AdaIN(keras.layers.Layer):
       relu_map: f is a ReLU (the released code) or the identity (the paper).
       negative_slope: of the leaky ReLU that follows; 0 is a ReLU, 1 none.
       epsilon: added to the variance.
+      stddev: of the first weights W. With z ~ U(-1, 1)^128 and a linear map, 0.02 gives scales of 1 +- 0.13, 0.1 of 1 +- 0.65.
     """
 
-    def __init__(self, relu_map, negative_slope, epsilon=1e-8, **kwargs):
+    def __init__(self, relu_map, negative_slope, epsilon=1e-8, stddev=0.02, **kwargs):
         super().__init__(autocast=False, **kwargs)
-        self.relu_map, self.negative_slope, self.epsilon = relu_map, negative_slope, epsilon
+        self.relu_map, self.negative_slope, self.epsilon, self.stddev = relu_map, negative_slope, epsilon, stddev
 
     def build(self, x_shape, z_shape):
         """Makes the weights."""
-        normal = keras.initializers.RandomNormal(stddev=0.02)
+        normal = keras.initializers.RandomNormal(stddev=self.stddev)
         self.channels = channels = x_shape[-1]
 
         # Deviation: with the linear map the scale starts around 1 (StyleGAN's practice), not around 0; the released code's

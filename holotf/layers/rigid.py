@@ -91,6 +91,20 @@ def _trilinear(volume, matrix):
     return tf.cast(tf.reshape(out, tf.shape(volume)), volume.dtype)
 
 
+def coverage(matrix, n):
+    """The share of each sample that lies inside the volume: what `resample` makes of a volume of ones.
+
+    Args:
+      matrix: [B, 3, 4], as in `resample`.
+      n: voxels along each axis.
+
+    Returns:
+      [B, n, n, n] in [0, 1], of the matrix' type.
+    """
+    inside = [tf.clip_by_value(tf.minimum(p + 1.0, n - p), 0.0, 1.0) for p in _sampling_coordinates(matrix, n)]
+    return tf.reshape(inside[0] * inside[1] * inside[2], [-1, n, n, n])
+
+
 @tf.function(jit_compile=True, autograph=False)
 def _forward(volume, matrix):
     return _trilinear(volume, matrix)

@@ -297,10 +297,6 @@ class GAN(Model):
         module.generate = endpoint(lambda z: {"images": self.images(z)}, z=([None, *latent.shape[1:]], tf.float32))
         return module, {"generate": module.generate, "sample": module.sample, "serving_default": module.generate}
 
-    def draw_in_training(self, n, seed):
-        """What the generator is fed in training: `draw`, unless a subclass changes it in the course of the run."""
-        return self.draw(n, seed)
-
     def discriminator_terms(self, real, fake, inputs):
         """Further losses of the discriminator: a dict of scalars. `real` and `fake` are its outputs on both halves."""
         return {}
@@ -403,7 +399,7 @@ class GAN(Model):
         return images + deviation * noise
 
     def _draw_share(self, n, turn):
-        return self._share(self.draw_in_training, n, turn)
+        return self._share(self.draw, n, turn)
 
     def _update_ema(self):
         """average += (1 - decay) (weight - average), on each device from its own copy.

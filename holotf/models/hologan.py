@@ -6,55 +6,75 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from holotf import losses
+from holotf import losses, renderers
 from holotf.errors import UserError
 from holotf.layers.adain import AdaIN
-from holotf.layers.convolution import Conv2D, ConvTranspose
+from holotf.layers.convolution import Conv2D, ConvTranspose, UpConv
 from holotf.layers.normalise import InstanceNorm, leaky_relu
-from holotf.layers.projection import Projection
-from holotf.layers.rigid import rigid_transform
 from holotf.layers.spectral import SpectralConv2D
 from holotf.models.gan import GAN, Servable, endpoint, make_weights, normal
 
 SIZES = (32, 64, 128)
-VARIANTS = ("paper", "official")
+VARIANTS = ("compositing", "paper", "official")
+UPSAMPLING = ("nearest", "transposed")
+ADAIN_MAPS = ("linear", "relu")
 VIEW = ("azimuth_deg", "elevation_deg", "scale", "x", "y", "z")  # the columns of a view
 
 
 class Generator(keras.Model):
     """From a latent and a view to an image, by way of a volume that is turned.
 
-    Constant 4^3 x 8 gf -> AdaIN -> two transposed 3D convolutions with AdaIN -> 16^3 volume -> rigid transform ->
-    [two 3D convolutions] -> projection unit -> transposed 2D convolutions with AdaIN up to the image size -> 4x4 convolution
-    -> tanh. z enters by AdaIN only, the view by the rigid transform only. Source: HoloGAN, figure 2 and the supplement's tables.
+    Constant 4^3 x 8 gf -> AdaIN -> twice: enlarge, AdaIN -> 16^3 volume -> renderer, which turns it and makes an image of features
+    -> as often as the size wants: enlarge, AdaIN -> convolution -> tanh. z enters by AdaIN only, the view by the renderer only.
+    Source: HoloGAN, figure 2 and the supplement's tables.
 
     Args:
       image_size: 32, 64 or 128.
       z_dim: length of the latent.
       gf: width; the released code's gf_dim, 64.
-      variant: "paper" or "official" (the released code), see docs/deviations.md.
+      variant: "paper" or "official" (the released code), see docs/deviations.md, whose networks the next four arguments do not
+        change; or "compositing", ours, which goes with that renderer.
+      renderer: a module of `holotf.renderers`.
+      upsampling: "nearest" (x 2, then a 3^n convolution) or "transposed" (a transposed convolution, 3^3 or 4^2).
+      rgb_skip: adds to the image, before tanh, a linear map of what the renderer composited, enlarged bilinearly.
+      adain_map: "linear", or "relu" as in the released code.
+      adain_stddev: of the first weights of AdaIN's map.
     """
 
-    def __init__(self, image_size, z_dim, gf, variant, **kwargs):
+    def __init__(
+        self,
+        image_size,
+        z_dim,
+        gf,
+        variant,
+        renderer="projection",
+        upsampling="nearest",
+        rgb_skip=True,
+        adain_map="linear",
+        adain_stddev=0.1,
+        **kwargs,
+    ):
         super().__init__(autocast=False, **kwargs)
-        large = image_size == 128
-        released = variant == "official"
+        large, ours, released = image_size == 128, variant == "compositing", variant == "official"
+        if not ours:
+            upsampling, rgb_skip, adain_map, adain_stddev = "transposed", False, "relu" if released else "linear", 0.02
         self.slope = 0.0 if released and not large else 0.2
         wide = 2 if released and large else 1  # the released code's 128 px network: twice as wide in 3D, half at the projection
+        up = UpConv if upsampling == "nearest" else ConvTranspose
 
         def adain():
-            return AdaIN(relu_map=released, negative_slope=self.slope)
+            return AdaIN(adain_map == "relu", self.slope, stddev=adain_stddev)
 
         self.constant = self.add_weight(name="constant", shape=(1, 4, 4, 4, 8 * gf), initializer=normal(), autocast=False)
         self.norm_3d = [adain() for _ in range(3)]
-        self.up_3d = [ConvTranspose(wide * filters, 3) for filters in (2 * gf, gf)]
-        after = [] if released and not large else [gf, gf]
-        self.after_rotation = [keras.layers.Conv3D(filters, 3, padding="same", kernel_initializer=normal()) for filters in after]
-        self.projection = Projection(16 * gf // wide, self.slope)
+        self.up_3d = [up(wide * filters, 3) for filters in (2 * gf, gf)]
+        convolutions = [] if ours or (released and not large) else [gf, gf]
+        self.renderer = renderers.build(renderer, 4 * gf if ours else 16 * gf // wide, self.slope, convolutions)
         widths = (4 * gf, gf, gf // 2)[: SIZES.index(image_size) + 1]
-        self.up_2d = [ConvTranspose(filters, 4) for filters in widths]
+        self.up_2d = [up(filters, 3 if upsampling == "nearest" else 4) for filters in widths]
         self.norm_2d = [adain() for _ in widths]
-        self.to_rgb = Conv2D(3, 4, dtype="float32")
+        self.to_rgb = Conv2D(3, 3 if ours else 4, dtype="float32")
+        self.skip = Conv2D(3, 1, dtype="float32") if rgb_skip else None
         make_weights(self, [1, z_dim], [1, len(VIEW)])
 
     def call(self, z, views):
@@ -67,26 +87,41 @@ class Generator(keras.Model):
         Returns:
           [B, H, W, 3] float32 in [-1, 1].
         """
-        x = tf.cast(tf.repeat(self.constant, tf.shape(z)[0], axis=0), self.compute_dtype)  # [B,4,4,4,8gf]
+        volume, z = self._spread(self.volume(z), z, views)
+        rendered = self.renderer(volume, views)
+        x = rendered["features"]  # [B,16,16,C]
+        for up, norm in zip(self.up_2d, self.norm_2d, strict=True):
+            x = norm(up(x), z)
+        x = self.to_rgb(x)
+        if self.skip is not None:
+            x += tf.image.resize(self.skip(rendered["composited"]), x.shape[1:3], "bilinear")
+        return tf.tanh(x)
+
+    def volume(self, z):
+        """The objects, before any turn: [N, Z] -> [N, 16, 16, 16, gf] in the compute dtype."""
+        x = tf.cast(tf.repeat(self.constant, tf.shape(z)[0], axis=0), self.compute_dtype)  # [N,4,4,4,8gf]
         x = self.norm_3d[0](x, z)
         for up, norm in zip(self.up_3d, self.norm_3d[1:], strict=True):
             x = norm(up(x), z)
-        if z.shape[0] is None or z.shape[0] != views.shape[0]:
-            objects, images = tf.shape(z)[0], tf.shape(views)[0]
-            shared = tf.debugging.assert_equal(images % objects, 0, "views: give each z the same number of them")
-            with tf.control_dependencies([shared]):
-                x, z = (tf.repeat(t, images // objects, axis=0) for t in (x, z))
-        x = rigid_transform(x, views)  # [B,16,16,16,gf]
-        for conv in self.after_rotation:
-            x = leaky_relu(conv(x), self.slope)
-        x = self.projection(x)  # [B,16,16,16gf]
-        for up, norm in zip(self.up_2d, self.norm_2d, strict=True):
-            x = norm(up(x), z)
-        return tf.tanh(self.to_rgb(x))
+        return x
+
+    def look(self, z, views):
+        """Depth and opacity, [B, 16, 16] each, as the compositing renderer's `look` gives them, under the arguments of `call`."""
+        return self.renderer.look(self._spread(self.volume(z), z, views)[0], views)
+
+    @staticmethod
+    def _spread(volume, z, views):
+        """Volume and latent of each object as often as it has views."""
+        if z.shape[0] is not None and z.shape[0] == views.shape[0]:
+            return volume, z
+        objects, images = tf.shape(z)[0], tf.shape(views)[0]
+        shared = tf.debugging.assert_equal(images % objects, 0, "views: give each z the same number of them")
+        with tf.control_dependencies([shared]):
+            return tuple(tf.repeat(t, images // objects, axis=0) for t in (volume, z))
 
 
 class Discriminator(keras.Model):
-    """Real or made, which latent, and whether the statistics of each level are those of real images.
+    """Real or made, which latent, from which side, and whether the statistics of each level are those of real images.
 
     5x5 convolutions of stride 2; spectral and instance normalisation on all but the first; leaky ReLU 0.2. Source: HoloGAN,
     section 3.3 (identity, style) and the released code.
@@ -96,36 +131,46 @@ class Discriminator(keras.Model):
       z_dim: length of the latent.
       df: width of the first convolution; 64 in the released code.
       style: whether there are style heads.
+      instance_norm: False leaves it out. It hides contrast from the discriminator.
+      azimuth: whether there is a head that reads the azimuth.
     """
 
-    def __init__(self, image_size, z_dim, df, style, **kwargs):
+    def __init__(self, image_size, z_dim, df, style, instance_norm=True, azimuth=False, **kwargs):
         super().__init__(autocast=False, **kwargs)
         levels = 4 if image_size == 128 else 3
         self.first = keras.layers.Conv2D(df, 5, 2, padding="same", kernel_initializer=normal())
         self.convs = [SpectralConv2D(df * 2 ** (i + 1), 5, 2) for i in range(levels)]
-        self.norms = [InstanceNorm(negative_slope=0.2) for _ in range(levels)]
+        self.norms = [InstanceNorm(negative_slope=0.2) for _ in range(levels if instance_norm else 0)]
         self.real = keras.layers.Dense(1, kernel_initializer=normal(), dtype="float32")
         self.code = keras.layers.Dense(128, kernel_initializer=normal())
         self.latent = keras.layers.Dense(z_dim, kernel_initializer=normal(), dtype="float32")
         heads = levels if style else 0
         self.styles = [keras.layers.Dense(1, kernel_initializer=normal(), dtype="float32") for _ in range(heads)]
+        self.azimuth = keras.layers.Dense(2, kernel_initializer=normal(), dtype="float32") if azimuth else None
         make_weights(self, [1, image_size, image_size, 3])
 
     def call(self, images):
-        """[B, H, W, 3] float32 in [-1, 1] -> dict of float32: logits [B], z_hat [B, Z], and style [B, levels] if there is."""
+        """[B, H, W, 3] float32 in [-1, 1] -> dict of float32.
+
+        logits [B] and z_hat [B, Z]; where there are such heads, style [B, levels] and azimuth [B, 2], its cosine and sine.
+        """
         x = leaky_relu(self.first(images), 0.2)
         style = []
-        for level, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+        for level, conv in enumerate(self.convs):
             x = conv(x)
             if self.styles:
                 mean, variance = tf.nn.moments(tf.cast(x, tf.float32), axes=[1, 2])  # [B,C], before instance norm
                 statistics = tf.concat([mean, tf.sqrt(variance + 1e-8)], axis=-1)  # [B,2C]
                 style.append(self.styles[level](statistics))
-            x = norm(x)
+            x = self.norms[level](x) if self.norms else leaky_relu(x, 0.2)
         x = tf.reshape(x, [-1, math.prod(x.shape[1:])])  # [B,H,W,C] -> [B,H*W*C]
         z_hat = tf.tanh(self.latent(leaky_relu(self.code(x), 0.2)))
         out = {"logits": self.real(x)[:, 0], "z_hat": z_hat}
-        return out | {"style": tf.concat(style, axis=-1)} if style else out
+        if style:
+            out["style"] = tf.concat(style, axis=-1)
+        if self.azimuth is not None:
+            out["azimuth"] = self.azimuth(x)
+        return out
 
 
 class HoloGAN(GAN):
@@ -143,20 +188,31 @@ class HoloGAN(GAN):
         if m.image_size not in SIZES:
             raise UserError(f"model.image_size={m.image_size}: use 32, 64 or 128")
         if m.variant not in VARIANTS:
-            raise UserError(f"model.variant={m.variant!r}: use paper or official")
+            raise UserError(f"model.variant={m.variant!r}: use compositing, paper or official")
+        for name, allowed in (("upsampling", UPSAMPLING), ("adain_map", ADAIN_MAPS)):
+            if m[name] not in allowed:
+                raise UserError(f"model.{name}={m[name]!r}: use {' or '.join(allowed)}")
+        if not 0 < m.adain_stddev < 10:
+            raise UserError(f"model.adain_stddev={m.adain_stddev:g}: use a positive number, such as 0.1")
+        if config.loss.lambda_azimuth < 0:
+            raise UserError(f"loss.lambda_azimuth={config.loss.lambda_azimuth:g}: use 0 (no such head) or a positive number")
+        if m.variant == "compositing" and m.rgb_skip and m.renderer != "compositing":
+            raise UserError(f"model.rgb_skip=True with model.renderer={m.renderer!r}: it adds what renderer compositing composites")
         for name in ("gf", "df", "z_dim"):
             if m[name] < 2:
                 raise UserError(f"model.{name}={m[name]}: use 2 or more")
-        if m.z_warmup_kimg < 0:
-            raise UserError(f"model.z_warmup_kimg={m.z_warmup_kimg:g}: use 0 for none, or thousands of images")
         for name, (low, high) in config.views.items():
             if low > high or (name == "scale" and low <= 0):
                 rule = "low > 0 and low <= high" if name == "scale" else "low <= high"
                 raise UserError(f"views.{name}=({low:g}, {high:g}): use (low, high) with {rule}")
         super().__init__(
             config,
-            lambda: Generator(m.image_size, m.z_dim, m.gf, m.variant),
-            lambda: Discriminator(m.image_size, m.z_dim, m.df, config.loss.lambda_style > 0),
+            lambda: Generator(
+                m.image_size, m.z_dim, m.gf, m.variant, m.renderer, m.upsampling, m.rgb_skip, m.adain_map, m.adain_stddev
+            ),
+            lambda: Discriminator(
+                m.image_size, m.z_dim, m.df, config.loss.lambda_style > 0, m.instance_norm, config.loss.lambda_azimuth > 0
+            ),
         )
 
     def draw(self, n, seed):
@@ -167,15 +223,6 @@ class HoloGAN(GAN):
         low, high = zip(*(ranges[name] for name in VIEW), strict=True)
         low, high = tf.constant(low, tf.float32), tf.constant(high, tf.float32)
         return z, low + tf.random.stateless_uniform([n, len(VIEW)], view_seed) * (high - low)
-
-    def draw_in_training(self, n, seed):
-        """As `draw`, but the latents grow from 0 to their size over the first `model.z_warmup_kimg`.
-
-        While all latents are nearly one, only the view is left to make images differ, so the generator has to show every side of
-        one object by turning it; the identities then grow out of an object that turns.
-        """
-        z, views = self.draw(n, seed)
-        return z * tf.minimum(1.0, (1000.0 * self._kimg() + 1.0) / (1000.0 * self.config.model.z_warmup_kimg + 1.0)), views
 
     @property
     def turns_fully(self):
@@ -213,8 +260,8 @@ class HoloGAN(GAN):
         return (tf.repeat(tf.constant([[np.mean(self.config.views[name]) for name in VIEW]], tf.float32), n, axis=0),)
 
     def discriminator_terms(self, real, fake, inputs):
-        """Identity, and style: the statistics of real images are to be told from those of made ones, level by level."""
-        terms = self._identity(fake, inputs)
+        """What both players want, and style: the statistics of real images are to be told from made ones', level by level."""
+        terms = self._shared_terms(fake, inputs)
         if "style" in fake:
             terms["loss/d_style"] = self.config.loss.lambda_style * sum(
                 losses.bce_discriminator(r, f) for r, f in zip(*(tf.unstack(t["style"], axis=1) for t in (real, fake)), strict=True)
@@ -222,17 +269,21 @@ class HoloGAN(GAN):
         return terms
 
     def generator_terms(self, fake, inputs):
-        """Identity, and style: the statistics of made images are to pass for those of real ones (HoloGAN, equation 4)."""
-        terms = self._identity(fake, inputs)
+        """What both players want, and style: the statistics of made images are to pass for those of real ones (equation 4)."""
+        terms = self._shared_terms(fake, inputs)
         if "style" in fake:
             levels = tf.unstack(fake["style"], axis=1)
             terms["loss/g_style"] = self.config.loss.lambda_style * sum(losses.bce_generator(f) for f in levels)
         return terms
 
-    def _identity(self, fake, inputs):
-        if self.config.loss.lambda_identity == 0:
-            return {}
-        return {"loss/identity": self.config.loss.lambda_identity * losses.identity(inputs[0], fake["z_hat"])}
+    def _shared_terms(self, fake, inputs):
+        """Made images are to tell the latent, and the azimuth, that they were made from."""
+        weights, terms, (z, views) = self.config.loss, {}, inputs
+        if weights.lambda_identity > 0:
+            terms["loss/identity"] = weights.lambda_identity * losses.identity(z, fake["z_hat"])
+        if "azimuth" in fake:
+            terms["loss/azimuth"] = weights.lambda_azimuth * losses.azimuth(views[:, 0], fake["azimuth"])
+        return terms
 
 
 class HoloGANServable(Servable):

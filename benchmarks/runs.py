@@ -1,0 +1,67 @@
+"""Runs of `main.py` that benchmarks ask for: trained, judged, remembered; what is finished is not done again."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from benchmarks import measure
+
+
+def judged(folder, config, overrides):
+    """Trains a config and judges it, or reads what was found before with the same overrides.
+
+    A killed run goes on from its checkpoint when it is asked for again.
+
+    Args:
+      folder: the run's --workdir.
+      config: NAME or NAME:VARIANT of a file in configs/.
+      overrides: {dotted key: value} of the config.
+
+    Returns:
+      Dict: overrides, metrics, notes, train_s (at the median rate), images_per_s, peak_gib, machine.
+
+    Raises:
+      SystemExit: the run failed; its own message stands above.
+    """
+    record, wanted = folder / "result.json", {key: str(value) for key, value in overrides.items()}
+    if record.exists() and (before := json.loads(record.read_text()))["overrides"] == wanted:
+        return before
+    name, _, variant = config.partition(":")
+    command = [
+        *(sys.executable, "main.py", f"--config=configs/{name}.py" + (f":{variant}" if variant else ""), f"--workdir={folder}"),
+        *(f"--config.{key}={value}" for key, value in wanted.items()),
+    ]
+    peak = _run(command)
+    _run([*command, "--mode=evaluate"])
+    seconds, rate = _speed(folder / "events")
+    found = json.loads((folder / "metrics.json").read_text())
+    result = {"overrides": wanted, "metrics": found["metrics"], "notes": found["notes"], "machine": measure.machine()}
+    result |= {"train_s": seconds, "images_per_s": rate, "peak_gib": peak}
+    temporary = record.with_suffix(".tmp")
+    temporary.write_text(json.dumps(result, indent=1))
+    temporary.replace(record)
+    return result
+
+
+def _run(command):
+    """Runs it to its end; returns the peak memory in GiB."""
+    environment = os.environ | {"PYTHONWARNINGS": "ignore"}
+    with subprocess.Popen(command, env=environment) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"exit code {process.returncode}: {' '.join(command)}; the same command of the table goes on from here")
+    return usage.ru_maxrss / 2**20
+
+
+def _speed(events):
+    """(seconds of training at the median rate, that rate in images/s): however often the run was broken off or held up."""
+    log = EventAccumulator(str(events), size_guidance={"tensors": 0}).Reload().Tensors("speed/s_per_kimg")
+    by_step = {e.step: float(tf.make_ndarray(e.tensor_proto)) for e in log}
+    median = statistics.median_low(by_step.values())
+    return median * max(by_step) / 1000, 1000 / median

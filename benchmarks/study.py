@@ -1,0 +1,83 @@
+"""One config over seeds and roundings: the worst, the median and the best of every metric.
+
+    python -m benchmarks.study --config configs/hologan_blocks.py --seeds 3 --roundings 2
+    python -m benchmarks.study --config configs/hologan_chairs.py --set model.rgb_skip=False --set train.kimg=32 --name no_skip
+
+Adversarial training amplifies what parts two runs, be it the seed or the last bit of a product: a figure of one run is an anecdote.
+The second rounding of each seed does without our kernels (`device.native_kernels`), which changes no formula.
+
+Each run is `main.py` in OUT/study/NAME/seed-S[-plain], trained and then judged, in a process of its own. What is finished is not
+done again, and a killed run goes on from its checkpoint: give the same command again.
+"""
+
+import argparse
+import statistics
+from pathlib import Path
+
+from benchmarks import measure, runs
+from holotf.evaluate import BEST
+
+SMALLER_IS_BETTER = {name for name, better in BEST.items() if better is min} | {"train_s"}
+
+
+def main():
+    """Runs the study."""
+    parser = measure.parser(__doc__.partition("\n")[0])
+    parser.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="a file in configs/")
+    parser.add_argument(
+        "--set", action="append", default=[], type=setting, metavar="KEY=VALUE", help="changes the config; may repeat"
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 (default 3)")
+    parser.add_argument("--roundings", type=int, default=2, choices=[1, 2], help="2: each seed with and without our kernels")
+    parser.add_argument("--name", help="of the study; its config's if not given")
+    args = parser.parse_args()
+    file, _, variant = args.config.partition(":")
+    config = Path(file).stem + (f":{variant}" if variant else "")
+    name = args.name or config.replace(":", "-")
+    results = {}
+    for rounding in range(args.roundings):
+        for seed in range(args.seeds):
+            run = f"seed-{seed}" + ("-plain" if rounding else "")
+            overrides = dict(args.set) | {"seed": seed, "device.native_kernels": not rounding}
+            results[run] = runs.judged(args.out / "study" / name / run, config, overrides)
+            write(name, config, dict(args.set), results, args.out)
+
+
+def setting(text):
+    """KEY=VALUE -> (KEY, VALUE)."""
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise argparse.ArgumentTypeError(f"{text!r}: use KEY=VALUE, such as train.kimg=32")
+    return key, value
+
+
+def write(name, config, changes, results, out):
+    """Prints and writes the table of what there is so far."""
+    rows = [{"metric": metric} | summary(metric, values) for metric, values in collected(results).items()]
+    measure.report(f"study-{name}", rows, list(rows[0]), out, config=config, changes=changes, runs=results)
+
+
+def collected(results):
+    """{run: result} -> {metric: {run: value}}, the time of training among them."""
+    found = {}
+    for run, result in results.items():
+        for metric, value in (result["metrics"] | {"train_s": result["train_s"]}).items():
+            found.setdefault(metric, {})[run] = value
+    return found
+
+
+def summary(metric, values):
+    """Worst, median and best of {run: value}, and whose the worst is. Where neither end is better, the least comes first."""
+    ordered = sorted(values, key=values.get, reverse=metric in SMALLER_IS_BETTER)
+    worst, best = ordered[0], ordered[-1]
+    return {
+        "worst": f"{values[worst]:.4g}",
+        "median": f"{statistics.median(values.values()):.4g}",
+        "best": f"{values[best]:.4g}",
+        "worst run": worst,
+        "runs": len(values),
+    }
+
+
+if __name__ == "__main__":
+    main()

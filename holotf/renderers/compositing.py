@@ -1,0 +1,131 @@
+"""Volume rendering: what a pixel shows is composited along its ray, front to back, by emission and absorption.
+
+Nothing here depends on the view but the turn itself, so what opposite views see of a solid are mirror images of one outline, and
+one turn of the view can only be one turn of the object: docs/decisions/0005-compositing.md.
+"""
+
+import keras
+import tensorflow as tf
+
+from holotf.errors import UserError
+from holotf.layers.convolution import Conv2D
+from holotf.layers.normalise import leaky_relu
+from holotf.layers.rigid import coverage, inverse_view_matrix, resample
+
+
+def composite(volume, density, ground):
+    """Emission and absorption along depth, in front of a ground: what each pixel sees.
+
+    seen = sum_d w_d x_d + (1 - sum_d w_d) ground,  w_d = exp(-sum of density over the slices before d) (1 - exp(-density_d)).
+    Source: Max 1995, "Optical models for direct volume rendering", section 4; NeRF (Mildenhall et al. 2020), equation 3.
+
+    Args:
+      volume: [B, D, H, W, C]; index 0 of D is nearest to the viewer.
+      density: [B, D, H, W] >= 0, float32 or float64: absorption of a slice, in nats.
+      ground: [C], of density's type: what lies behind the volume.
+
+    Returns:
+      (seen [B, H, W, C], weights w [B, D, H, W]), of density's type.
+    """
+    weights = tf.exp(-tf.cumsum(density, axis=1, exclusive=True)) * (1.0 - tf.exp(-density))
+    behind = 1.0 - tf.reduce_sum(weights, axis=1)  # [B,H,W]
+    seen = tf.reduce_sum(weights[..., tf.newaxis] * tf.cast(volume, density.dtype), axis=1)
+    return seen + behind[..., tf.newaxis] * ground, weights
+
+
+def density(turned, matrix, kernel, bias):
+    """What each sample of a turned volume absorbs: inside softplus(w . x + b), inside being the share that the volume covers.
+
+    Args:
+      turned: [B, N, N, N, C], from `resample`.
+      matrix: [B, 3, 4], by which it was turned, of kernel's type.
+      kernel, bias: w [C] and b [], float32 or float64.
+
+    Returns:
+      [B, N, N, N] >= 0, of kernel's type; 0 outside the volume.
+    """
+    logits = tf.reduce_sum(tf.cast(turned, kernel.dtype) * kernel, axis=-1) + bias
+    return tf.math.softplus(logits) * coverage(matrix, turned.shape[1])
+
+
+def depth_and_opacity(weights):
+    """Where along its ray, and how surely, each pixel sees something.
+
+    Args:
+      weights: [B, D, H, W], of `composite`.
+
+    Returns:
+      (depth [B, H, W], the mean position of what is seen along z, in units of half the volume: 1 is its near face, -1 its far
+      one, and what lies behind counts as -1; opacity [B, H, W] in [0, 1]).
+    """
+    slices, opacity = weights.shape[1], tf.reduce_sum(weights, axis=1)
+    z = 1.0 - (2.0 * tf.range(slices, dtype=weights.dtype) + 1.0) / slices  # [D], the slices' middles
+    return tf.einsum("bdhw,d->bhw", weights, z) - (1.0 - opacity), opacity
+
+
+def _seen(turned, matrix, kernel, bias, ground):
+    return composite(turned, density(turned, matrix, kernel, bias), ground)[0]
+
+
+_forward = tf.function(_seen, jit_compile=True, autograph=False)
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _backward(turned, matrix, kernel, bias, ground, upstream):
+    inputs = [turned, matrix, kernel, bias, ground]
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        seen = _seen(*inputs)
+    return tape.gradient(seen, inputs, upstream)
+
+
+@tf.custom_gradient
+def _fused(*inputs):
+    """`_seen` as one kernel forward and one backward, which keeps nothing but its inputs."""
+    return _forward(*inputs), lambda upstream: _backward(*inputs, upstream)
+
+
+class Renderer(keras.layers.Layer):
+    """Rigid transform -> density of each voxel -> compositing -> 1x1 convolution -> leaky ReLU.
+
+    The bias of the density starts at -2, so the volume starts as a fog that lets a tenth through. Density and compositing are
+    float32, whatever the compute type.
+
+    Args:
+      filters: output channels.
+      negative_slope: of the leaky ReLU; 0 is a ReLU.
+      convolutions: must be empty: a convolution between the turn and the compositing would see the angle.
+    """
+
+    def __init__(self, filters, negative_slope, convolutions=(), **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        if convolutions:
+            raise UserError("model.renderer='compositing' with 3D convolutions after the turn: use model.variant=compositing")
+        self.negative_slope = negative_slope
+        self.mix = Conv2D(filters, 1)
+
+    def build(self, volume_shape, views_shape):
+        """Makes the weights."""
+        batch, _, height, width, channels = volume_shape
+        normal, constant = keras.initializers.RandomNormal(stddev=0.02), keras.initializers.Constant(-2.0)
+        self.kernel = self.add_weight(name="density_kernel", shape=(channels,), initializer=normal, autocast=False)
+        self.bias = self.add_weight(name="density_bias", shape=(), initializer=constant, autocast=False)
+        self.ground = self.add_weight(name="ground", shape=(channels,), initializer="zeros", autocast=False)
+        self.mix.build((batch, height, width, channels))
+
+    def call(self, volume, views):
+        """Volume [B, N, N, N, C], views [B, 6] float32 -> dict.
+
+        "features" [B, N, N, filters] in the compute dtype, "composited" [B, N, N, C] float32, before the 1x1 convolution.
+        """
+        seen = _fused(*map(tf.convert_to_tensor, self._turned(volume, views)))
+        return {"features": leaky_relu(self.mix(tf.cast(seen, self.compute_dtype)), self.negative_slope), "composited": seen}
+
+    def look(self, volume, views):
+        """Depth and opacity of each pixel: volume [B, N, N, N, C], views [B, 6] -> `depth_and_opacity`, [B, N, N] each."""
+        turned, matrix, kernel, bias, ground = self._turned(volume, views)
+        return depth_and_opacity(composite(turned, density(turned, matrix, kernel, bias), ground)[1])
+
+    def _turned(self, volume, views):
+        matrix = inverse_view_matrix(views)
+        return resample(volume, matrix), matrix, self.kernel, self.bias, self.ground
