@@ -27,9 +27,9 @@ def test_generator_is_drawn_as_built(drawing):
     generator = Generator(64, drawing.Z_DIM, drawing.GF, "official")
     assert tuple(generator.constant.shape) == (1, *[drawing.VOLUMES[0][0]] * 3, drawing.VOLUMES[0][1])
     assert [layer.filters for layer in generator.up_3d] == [channels for _, channels in drawing.VOLUMES[1:]]
-    assert generator.projection.mix.filters == drawing.MAPS[0][1]
+    assert generator.renderer.projection.mix.filters == drawing.MAPS[0][1]
     assert [layer.filters for layer in generator.up_2d] == [channels for _, channels in drawing.MAPS[1:]]
-    assert generator.after_rotation == []  # "official: at 128 px only"
+    assert generator.renderer.convolutions == []  # "official: at 128 px only"
     assert len(generator.norm_3d) + len(generator.norm_2d) == drawing.picture().count(">AdaIN<")
 
 

@@ -88,3 +88,9 @@ def test_gradient_penalty_is_taken_between_real_and_fake():
 
 def test_identity_is_the_mean_squared_error():
     assert float(losses.identity(tf.constant([[1.0, 0.0]]), tf.constant([[0.5, 0.5]]))) == pytest.approx(0.25)
+
+
+def test_azimuth_is_the_squared_distance_on_the_circle():
+    """Read right, read as nothing, read as the opposite side; and 720 degrees is 0."""
+    read = tf.constant([[0.0, 1.0], [0.0, 0.0], [-1.0, 0.0]])
+    assert float(losses.azimuth(tf.constant([90.0, 200.0, 720.0]), read)) == pytest.approx((0 + 1 + 4) / 3, abs=1e-5)

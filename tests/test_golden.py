@@ -1,0 +1,27 @@
+"""Every model computes what it did when tests/golden/golden.json was made."""
+
+import importlib.util
+import json
+
+import keras
+import pytest
+from conftest import ROOT
+
+SPEC = importlib.util.spec_from_file_location("make_golden", ROOT / "tests" / "golden" / "make_golden.py")
+golden = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(golden)
+EXPECTED = json.loads(golden.FILE.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("case", golden.CASES)
+def test_a_few_iterations_give_what_they_gave(case):
+    """Where this fails and was meant to: `python tests/golden/make_golden.py`, and say in the commit what changed and why.
+
+    The tolerance is for other processors' roundings; the script's digests tell whether two commits agree bit for bit on one.
+    """
+    keras.mixed_precision.set_dtype_policy("float32")
+    found, _ = golden.measure(golden.CASES[case])
+    for before, now in zip(EXPECTED[case]["logs"], found["logs"], strict=True):
+        assert now == pytest.approx(before, rel=5e-3, abs=1e-3)
+    for part, before in EXPECTED[case]["weights"].items():
+        assert found["weights"][part] == pytest.approx(before, rel=1e-3, abs=1e-3), part
