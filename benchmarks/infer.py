@@ -30,14 +30,14 @@ def main():
     from holotf import devices, export, models
 
     parser = measure.parser(__doc__)
-    parser.add_argument("--saved-model", help="an exported model (default: a new one of configs/base.py in bfloat16)")
+    parser.add_argument("--saved-model", help="an exported model (default: a new one of configs/base.py:published in bfloat16)")
     parser.add_argument("--views", type=int, default=36)
     parser.add_argument("--repeats", type=int, default=7)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.saved_model
         if not folder:
-            config = base.get_config()
+            config = base.get_config("published")
             config.device.precision = "mixed_bfloat16"
             devices.configure(config.device)
             folder = export.export(models.build(config), f"{scratch}/saved_model")
@@ -49,7 +49,7 @@ def main():
     durations = json.loads(done.stdout.rpartition("RESULT ")[2])
     rate = args.views / sorted(durations)[len(durations) // 2]
     row = {
-        "what": args.saved_model or "configs/base.py, mixed_bfloat16",
+        "what": args.saved_model or "configs/base.py:published, mixed_bfloat16",
         "ms a sequence": measure.spread(durations),
         "images/s": f"{rate:.1f}",
         "of real time at 25 images/s": f"{rate / 25:.1f} x",

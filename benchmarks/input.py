@@ -44,7 +44,7 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         config = base.get_config().data
         config.dir = args.data or _made(scratch)
-        stream = iter(data.batches(config, args.size, args.batch, seed=0))
+        stream = iter(data.batches(data.open_sources(config), ("image",), args.size, args.batch, seed=0))
         for _ in range(20):
             next(stream)
         durations = []

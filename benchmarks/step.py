@@ -32,7 +32,10 @@ def main():
     """Runs the benchmark."""
     parser = measure.parser(__doc__.partition("\n")[0])
     parser.add_argument(
-        "--config", default="base", help="a file of configs/ (default base: official, 64 px, gf = df = 64, 1 D + 2 G)"
+        "--config",
+        default="base:published",
+        metavar="NAME[:VARIANT]",
+        help="a file of configs/ (default base:published: HoloGAN as released, 64 px, gf = df = 64, 1 D + 2 G)",
     )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--pairs", type=int, default=2, help="how often ours and the peer take turns (default 2)")
@@ -86,13 +89,14 @@ def one(config, precision, repeats, kernels=True):
       Dict: fastest_s, median_s, batch_size, flops and bytes by op type, ceilings, peak_gib (of the whole process), anonymous_gib
       (of that, what is not pages of files).
     """
-    config = importlib.import_module(f"configs.{config}").get_config()
+    name, *variant = config.split(":")
+    config = importlib.import_module(f"configs.{name}").get_config(*variant)
     config.device.precision, config.device.native_kernels = precision, kernels
     devices.configure(config.device)
     keras.utils.set_random_seed(config.seed)
     model = models.build(config)
     size, batch = config.model.image_size, config.train.batch_size
-    images = tf.constant(np.random.default_rng(0).integers(0, 256, (batch, size, size, 3)), tf.uint8)
+    images = {"image": tf.constant(np.random.default_rng(0).integers(0, 256, (batch, size, size, 3)), tf.uint8)}
     step = tf.function(devices.compiled(config.device, 1, model.train_step), autograph=False)
     with measure.anonymous(os.getpid()) as anonymous:
         durations = measure.seconds(lambda: {k: float(v) for k, v in step(images).items()}, repeats)

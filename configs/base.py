@@ -1,98 +1,162 @@
-"""Every default there is, with units. An experiment is this, changed where it differs."""
+"""Every default there is, with units. An experiment is this, changed where it differs.
+
+What every model has stands in COMMON; GAN adds what every GAN has, and HOLOGAN, DCGAN and VAE what each of them has. A model of
+your own brings a section of its own: `experiment(GAN, {"model": {"name": "mine", ...}})`.
+"""
+
+import copy
 
 from ml_collections import ConfigDict
 
+from holotf.errors import require
 
-def get_config():
-    """The defaults: HoloGAN at 64 px that composites, 32 images a batch, one D and two G updates."""
-    return ConfigDict(
-        {
-            "seed": 0,  # of weights, data order, latents and views
-            "data": {
-                "dir": "",  # a folder that data_prep (or tfds) wrote
-                "prepare": "",  # arguments of `python -m data_prep` that make it where it is missing; "" for none
-                "split": "train",  # tfds notation, slices too: train[:90%]
-                "flip": False,  # random left-right flips; they make left and right one: docs/conventions.md
-                "shuffle_buffer": 50_000,  # encoded images in memory; a data set that fits is shuffled whole
-            },
-            "model": {
-                "name": "hologan",  # a module of holotf.models
-                "variant": "compositing",  # ours; or official (the released code's networks) or paper (the paper's)
-                "renderer": "compositing",  # a module of holotf.renderers; the published networks have projection
-                "upsampling": "nearest",  # of variant compositing: nearest (and a convolution) or transposed (convolutions)
-                "rgb_skip": True,  # of variant compositing: adds colours read off the composited volume
-                "adain_map": "linear",  # of variant compositing: linear or relu
-                "adain_stddev": 0.1,  # of variant compositing: of the first weights of AdaIN's map
-                "instance_norm": False,  # in hologan's discriminator, as published; it hides contrast
-                "image_size": 64,  # px: 32, 64 or 128
-                "z_dim": 128,
-                "gf": 64,  # width of the generator
-                "df": 64,  # width of the discriminator
-                "ema_decay": 0.999,  # per generator update
-                "d_norm": "batch",  # of dcgan's discriminator: batch, spectral or none; a gradient penalty needs one of the latter
-                "beta": 1.0,  # of vae: weight of the KL term
-                "beta_warmup_kimg": 0.0,  # thousand images over which that weight grows from 0
-                "likelihood_std": 0.2,  # of vae's pixels, in units of images in [-1, 1]
-            },
-            "views": {  # uniform in (low, high), one per image; low == high is a constant
-                "azimuth_deg": (0.0, 360.0),
-                "elevation_deg": (15.0, 35.0),
-                "scale": (1.0, 1.0),
-                "x": (0.0, 0.0),  # translation in units of half the volume
-                "y": (0.0, 0.0),
-                "z": (0.0, 0.0),
-            },
-            "loss": {
-                "gan": "bce",  # bce, hinge, lsgan or wgan (with gradient penalty)
-                "lambda_identity": 1.0,
-                "lambda_style": 0.0,  # 0: no style heads
-                "lambda_azimuth": 1.0,  # of hologan's head that reads the azimuth off made images; 0: no such head
-                "lambda_gp": 10.0,  # of wgan's gradient penalty
-                "lambda_r1": 0.0,  # of half the squared gradient norm at real images; 0: off
-                "label_real": 1.0,  # what D is to say of real images, bce and lsgan only; below 1: a soft label
-            },
-            "optim": {
-                "d_lr": 1e-4,
-                "g_lr": 1e-4,  # and of a model with one optimizer (vae)
-                "beta_1": 0.5,
-                "beta_2": 0.999,
-                "decay": "linear",  # linear or step
-                "decay_from": 0.5,  # share of the run after which the rates fall linearly to 0, or step, each time; 1: never
-                "decay_factor": 0.1,  # of a step
-            },
-            "train": {
-                "batch_size": 32,  # images per update, over all replicas
-                "d_steps": ((0.0, 1),),  # discriminator updates for a turn of the generator, as pairs (from kimg, number)
-                "g_steps": 2,  # generator updates in its turn
-                "flip_labels_kimg": 0.0,  # thousand images for which D is told that real is made and made is real; 0: off
-                "instance_noise": 0.0,  # standard deviation of noise on D's images, in units of [-1, 1]; 0: off
-                "instance_noise_kimg": 0.0,  # thousand images over which that noise falls linearly to 0
-                "kimg": 500.0,  # duration, in thousands of real images shown to the discriminator
-                "log_kimg": 1.0,  # between scalars
-                "sample_kimg": 20.0,  # between pictures
-                "checkpoint_kimg": 20.0,  # between checkpoints
-                "keep_checkpoints": 3,
-            },
-            "generate": {
-                "seeds": (0, 1, 2, 3, 4, 5, 6, 7),  # one object each
-                "frames": 36,  # of a sweep; of an interpolation from one object to the next
-            },
-            "evaluate": {
-                "kimg": 0.0,  # between evaluations in training, the last at its end; 0: none
-                "best": "kid/mean",  # metric whose best checkpoint is kept in WORKDIR/best
-                "extractor": "efficientnet_lite0",  # of features for KID and FID; inception:FILE, or a .keras or SavedModel path
-                "images": 5000,  # real ones and made ones
-                "identities": 48,  # objects whose sweeps are judged
-                "views": 24,  # of a sweep
-                "turntables": "",  # arguments of `python -m data_prep` that draw real objects turning, to compare with; "" for none
-                "cache": "runs/cache",  # features of real images, pose regressors, turntables
-            },
-            "device": {
-                "strategy": "auto",  # auto (mirrored where there are several GPUs), one, mirrored or multi_worker (TF_CONFIG)
-                "precision": "float32",  # or mixed_bfloat16
-                "threads": 0,  # of one operation; 0: TensorFlow's choice
-                "xla": "auto",  # compile the whole step: auto (on one GPU), on or off; on a CPU it loses oneDNN and is far slower
-                "native_kernels": True,  # our own CPU kernels where there is a C++ compiler; False: XLA and oneDNN alone
-            },
-        }
-    )
+COMMON = {
+    "seed": 0,  # of weights, data order, latents and views
+    "data": {
+        "dir": "",  # a folder that data_prep (or tfds) wrote
+        "prepare": "",  # arguments of `python -m data_prep` that make it where it is missing; "" for none
+        "split": "train",  # tfds notation, slices too: train[:90%]
+        "flip": False,  # random left-right flips; they make left and right one: docs/conventions.md
+        "shuffle_buffer": 50_000,  # encoded images in memory; a data set that fits is shuffled whole
+        "sources": {},  # several data sets side by side: {name: the five keys above}, for a model that wants them
+    },
+    "optim": {
+        "beta_1": 0.5,
+        "beta_2": 0.999,
+        "decay": "linear",  # linear or step
+        "decay_from": 0.5,  # share of the run after which the rates fall linearly to 0, or step, each time; 1: never
+        "decay_factor": 0.1,  # of a step
+    },
+    "train": {
+        "batch_size": 32,  # images per update, over all replicas
+        "kimg": 500.0,  # duration, in thousands of real images shown
+        "log_kimg": 1.0,  # between scalars
+        "sample_kimg": 20.0,  # between pictures
+        "checkpoint_kimg": 20.0,  # between checkpoints
+        "keep_checkpoints": 3,
+    },
+    "generate": {
+        "seeds": (0, 1, 2, 3, 4, 5, 6, 7),  # one object each
+        "frames": 36,  # of a sweep; of an interpolation from one object to the next
+    },
+    "evaluate": {
+        "kimg": 0.0,  # between evaluations in training, the last at its end; 0: none
+        "best": "kid/mean",  # metric whose best checkpoint is kept in WORKDIR/best
+        "extractor": "efficientnet_lite0",  # of features for KID and FID; inception:FILE, or a .keras or SavedModel path
+        "images": 5000,  # real ones and made ones
+        "identities": 48,  # objects whose sweeps are judged
+        "views": 24,  # of a sweep
+        "turntables": "",  # arguments of `python -m data_prep` that draw real objects turning, to compare with; "" for none
+        "cache": "runs/cache",  # features of real images, pose regressors, turntables
+    },
+    "device": {
+        "strategy": "auto",  # auto (mirrored where there are several GPUs), one, mirrored or multi_worker (TF_CONFIG)
+        "precision": "float32",  # or mixed_bfloat16
+        "threads": 0,  # of one operation; 0: TensorFlow's choice
+        "xla": "auto",  # compile the whole step: auto (on one GPU), on or off; on a CPU it loses oneDNN and is far slower
+        "native_kernels": True,  # our own CPU kernels where there is a C++ compiler; False: XLA and oneDNN alone
+    },
+}
+
+GAN = {
+    "model": {
+        "ema_decay": 0.999,  # of the averaged generator, per generator update; 0: no average
+    },
+    "loss": {
+        "gan": "bce",  # bce, hinge, lsgan or wgan (with gradient penalty)
+        "lambda_gp": 10.0,  # of wgan's gradient penalty
+        "lambda_r1": 0.0,  # of half the squared gradient norm at real images; 0: off
+        "label_real": 1.0,  # what D is to say of real images, bce and lsgan only; below 1: a soft label
+    },
+    "optim": {
+        "d_lr": 1e-4,
+        "g_lr": 1e-4,
+    },
+    "train": {
+        "d_steps": ((0.0, 1),),  # discriminator updates for a turn of the generator, as pairs (from kimg, number)
+        "g_steps": 1,  # generator updates in its turn
+        "flip_labels_kimg": 0.0,  # thousand images for which D is told that real is made and made is real; 0: off
+        "instance_noise": 0.0,  # standard deviation of noise on D's images, in units of [-1, 1]; 0: off
+        "instance_noise_kimg": 0.0,  # thousand images over which that noise falls linearly to 0
+    },
+}
+
+HOLOGAN = {
+    "model": {
+        "name": "hologan",
+        "variant": "compositing",  # ours; or official (the released code's networks) or paper (the paper's)
+        "renderer": "compositing",  # a module of holotf.renderers; the published networks have projection
+        "image_size": 64,  # px: 32, 64 or 128
+        "z_dim": 128,
+        "gf": 64,  # width of the generator
+        "df": 64,  # width of the discriminator
+        "upsampling": "nearest",  # of variant compositing: nearest (and a convolution) or transposed (convolutions)
+        "rgb_skip": True,  # of variant compositing: adds colours read off the composited volume
+        "adain_map": "linear",  # of variant compositing: linear or relu
+        "adain_stddev": 0.1,  # of variant compositing: of the first weights of AdaIN's map
+        "instance_norm": False,  # in the discriminator, as published; it hides contrast
+    },
+    "views": {  # uniform in (low, high), one per image; low == high is a constant
+        "azimuth_deg": (0.0, 360.0),
+        "elevation_deg": (15.0, 35.0),
+        "scale": (1.0, 1.0),
+        "x": (0.0, 0.0),  # translation in units of half the volume
+        "y": (0.0, 0.0),
+        "z": (0.0, 0.0),
+    },
+    "loss": {
+        "lambda_identity": 1.0,  # of the discriminator's reading of the latent
+        "lambda_style": 0.0,  # 0: no style heads
+        "lambda_azimuth": 1.0,  # of the head that reads the azimuth off made images; 0: no such head
+    },
+}
+
+PUBLISHED = {  # what makes of HOLOGAN the released code's networks and schedule
+    "model": {"variant": "official", "renderer": "projection", "instance_norm": True},
+    "loss": {"lambda_azimuth": 0.0},
+    "train": {"g_steps": 2},
+}
+
+DCGAN = {
+    "model": {
+        "name": "dcgan",
+        "image_size": 64,  # px: 32, 64 or 128
+        "z_dim": 100,
+        "gf": 64,  # width of the generator; 128 in the paper
+        "df": 64,  # width of the discriminator
+        "d_norm": "batch",  # of the discriminator: batch, spectral or none; a gradient penalty needs one of the latter
+    },
+}
+
+VAE = {
+    "model": {
+        "name": "vae",
+        "image_size": 64,  # px: 32, 64 or 128
+        "z_dim": 100,
+        "gf": 64,  # width of the decoder
+        "df": 64,  # width of the encoder
+        "beta": 1.0,  # weight of the KL term
+        "beta_warmup_kimg": 0.0,  # thousand images over which that weight grows from 0
+        "likelihood_std": 0.2,  # of pixels, in units of images in [-1, 1]
+    },
+    "optim": {
+        "lr": 1e-4,
+    },
+}
+
+SECTIONS = {"hologan": (GAN, HOLOGAN), "published": (GAN, HOLOGAN, PUBLISHED), "dcgan": (GAN, DCGAN), "vae": (VAE,)}
+
+
+def get_config(model="hologan"):
+    """The defaults of a model: hologan (64 px, ours), published (HoloGAN as released), dcgan or vae."""
+    require(model in SECTIONS, "configs/base.py", model, f"one of {', '.join(SECTIONS)}")
+    return experiment(*SECTIONS[model])
+
+
+def experiment(*sections):
+    """COMMON and further sections, a later one before an earlier one: a `ConfigDict`."""
+    merged = copy.deepcopy(COMMON)
+    for section in sections:
+        for name, values in copy.deepcopy(section).items():
+            merged[name] = merged.get(name, {}) | values
+    return ConfigDict(merged)

@@ -15,17 +15,15 @@ def get_config(variant="bce"):
     """32 px, half the paper's width, bfloat16; Adam as in the paper of the variant."""
     if variant not in VARIANTS:
         raise UserError(f"dcgan_blocks:{variant}: use one of {', '.join(VARIANTS)}")
-    config = base.get_config()
+    config = base.get_config("dcgan")
     config.data.dir = "data/blocks32"
     config.data.prepare = "blocks --size 32 --count 10000"
-    config.model.name = "dcgan"
     config.model.image_size = 32
     config.model.z_dim = 100
     config.loss.gan = variant.removesuffix("_gp")
     config.optim.d_lr = config.optim.g_lr = 2e-4
     config.optim.decay_from = 1.0
     config.train.batch_size = 32  # as hologan_blocks; with DCGAN's 128, 48 kimg are 375 updates, and gave smudges
-    config.train.g_steps = 1
     config.train.kimg = 128.0
     config.device.precision = "mixed_bfloat16"
     if variant == "wgan_gp":  # Gulrajani et al. 2017 (arXiv 1704.00028), algorithm 1 and section 5

@@ -19,7 +19,6 @@ def get_config():
     config.model.image_size = 32
     config.model.gf = config.model.df = 32
     config.optim.d_lr = config.optim.g_lr = 2e-4
-    config.train.g_steps = 1
     config.train.kimg = 64.0
     config.train.sample_kimg = config.train.checkpoint_kimg = 8.0
     config.evaluate.images = 2000

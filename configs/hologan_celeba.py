@@ -20,11 +20,9 @@ def get_config(size="64"):
     """The paper's CelebA experiment at `size` px: "64" or "128"."""
     if size not in ("64", "128"):
         raise UserError(f"configs/hologan_celeba.py:{size}: use :64 or :128")
-    config = base.get_config()
+    config = base.get_config("published")
     config.data.dir = f"data/celeba{size}"
     config.model.image_size = int(size)
-    config.model.variant, config.model.renderer = "official", "projection"
-    config.model.instance_norm, config.loss.lambda_azimuth = True, 0.0
     config.views.azimuth_deg = (-50.0, 50.0)
     config.views.elevation_deg = (-20.0, 20.0)
     config.train.kimg = 50 * IMAGES / 1000

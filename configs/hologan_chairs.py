@@ -18,7 +18,6 @@ def get_config():
     config.data.prepare = "meshes --preset chairs --size 64 --count 20000"
     config.model.gf = config.model.df = 32
     config.optim.d_lr = config.optim.g_lr = 2e-4
-    config.train.g_steps = 1
     config.train.kimg = 128.0
     config.train.sample_kimg = 16.0
     config.train.checkpoint_kimg = 8.0

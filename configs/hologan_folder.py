@@ -21,7 +21,6 @@ def get_config():
     config.data.dir = "data/folder64"
     config.model.gf = config.model.df = 32
     config.optim.d_lr = config.optim.g_lr = 2e-4
-    config.train.g_steps = 1
     config.train.checkpoint_kimg = 10.0
     config.device.precision = "mixed_bfloat16"
     return config

@@ -9,14 +9,13 @@ from configs import base
 
 def get_config():
     """32 px, half width, bfloat16."""
-    config = base.get_config()
+    config = base.get_config("vae")
     config.data.dir = "data/blocks32"
     config.data.prepare = "blocks --size 32 --count 10000"
-    config.model.name = "vae"
     config.model.image_size = 32
     config.model.z_dim = 64
     config.model.beta_warmup_kimg = 32.0
-    config.optim.g_lr = 1e-3
+    config.optim.lr = 1e-3
     config.train.batch_size = 32
     config.train.kimg = 128.0
     config.device.precision = "mixed_bfloat16"

@@ -1,5 +1,6 @@
-"""TFRecords -> batches: a tfds folder becomes an endless, reproducible stream of uint8 images."""
+"""TFRecords -> batches: a tfds folder becomes an endless, reproducible stream of named features."""
 
+import dataclasses
 import os
 import shlex
 import struct
@@ -8,6 +9,7 @@ import sys
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
 
 from holotf.errors import UserError
 
@@ -30,6 +32,43 @@ def prepare_missing(folder, arguments, field="data.prepare"):
         command = [sys.executable, "-m", "data_prep", *shlex.split(arguments), "--out", folder]
         if subprocess.run(command, check=False).returncode:
             raise UserError(f"{field}={arguments!r} failed; what it needs is said above")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A data set whose shards were found whole, and how it is to be read.
+
+    Attributes:
+      settings: `config.data`, or one of `config.data.sources`.
+      builder: a `tfds.core.DatasetBuilder`.
+      index: its place among the sources; each has an order of its own.
+    """
+
+    settings: ConfigDict
+    builder: tfds.core.DatasetBuilder
+    index: int = 0
+
+    @property
+    def count(self) -> int:
+        """Examples in the split."""
+        return self.builder.info.splits[self.settings.split].num_examples
+
+
+def open_sources(data) -> Source | dict[str, Source]:
+    """What a config names: a data set, or several that are read side by side.
+
+    Args:
+      data: `config.data`.
+
+    Returns:
+      A `Source`, or {name: Source} where `data.sources` has any.
+
+    Raises:
+      UserError: as `open_folder`.
+    """
+    if not data.sources:
+        return Source(data, open_folder(data))
+    return {name: Source(s, open_folder(s), index) for index, (name, s) in enumerate(sorted(data.sources.items()))}
 
 
 def open_folder(data):
@@ -62,8 +101,8 @@ def open_folder(data):
     return builder
 
 
-def batches(data, image_size, batch_size, seed, start=0, shard=(0, 1), replicas=1):
-    """Batches of images, for ever.
+def batches(sources, features, image_size: int, batch_size: int, seed: int, start: int = 0, shard=(0, 1), replicas: int = 1):
+    """Batches of named features, for ever.
 
     The order is a function of (seed, epoch), so the position in the data is the number of batches seen, and nothing else has to
     be stored to resume: batch `start` comes first, equal to the one an uninterrupted run would see. Images that do not fill a
@@ -71,54 +110,80 @@ def batches(data, image_size, batch_size, seed, start=0, shard=(0, 1), replicas=
     twice in an epoch.
 
     Args:
-      data: `config.data`.
+      sources: what `open_sources` gave.
+      features: names of those that a batch is to hold, "image" among them or not; {source: names} for several sources.
       image_size: px, what the model wants.
-      batch_size: of the global batch.
+      batch_size: of the global batch, from each source.
       seed: of order and flips.
       start: global batches to pass over.
       shard: (index, count) of this worker.
       replicas: over all workers; each takes one element of the data set a step.
 
     Returns:
-      A `tf.data.Dataset` of uint8 [batch_size / replicas, image_size, image_size, 3].
+      A `tf.data.Dataset` of {feature: [batch_size / replicas, ...]}, the image uint8 [.., image_size, image_size, 3]; of
+      {source: {feature: ...}} for several sources.
 
     Raises:
-      UserError: as `open_folder`; images of another size; fewer images than one batch.
+      UserError: a source or a feature that is not there; images of another size; fewer images than one batch.
     """
-    builder = open_folder(data)
-    shape = builder.info.features["image"].shape
-    if tuple(shape) != (image_size, image_size, 3):
-        raise UserError(
-            f"model.image_size={image_size}, but {data.dir} holds images of shape {tuple(shape)}: "
-            f"set model.image_size, or prepare the data with --size {image_size}"
-        )
-    count = builder.info.splits[data.split].num_examples
-    if count < batch_size:
-        raise UserError(f"train.batch_size={batch_size}, but {data.dir} holds {count} images: use at most {count}")
+    if isinstance(sources, dict) != isinstance(features, dict) or (isinstance(sources, dict) and set(sources) != set(features)):
+        has, wants = (sorted(t) if isinstance(t, dict) else "none" for t in (sources, features))
+        raise UserError(f"data.sources={has}: the model wants {wants}")
     if batch_size % replicas:
         raise UserError(f"train.batch_size={batch_size} cannot be shared by {replicas} replicas: use a multiple of {replicas}")
-    index, workers = shard
+    if isinstance(sources, dict):
+        each = {name: _examples(s, features[name], image_size, batch_size, seed, start, shard) for name, s in sources.items()}
+        stream = tf.data.Dataset.zip(each)
+    else:
+        stream = _examples(sources, features, image_size, batch_size, seed, start, shard)
+    return stream.batch(batch_size // replicas, drop_remainder=True).prefetch(2)
+
+
+def _examples(source, features, image_size, batch_size, seed, start, shard):
+    """One source's examples of this worker, in order: a `tf.data.Dataset` of {feature: tensor}."""
+    _check_features(source, features, image_size, batch_size)
+    data, count, (index, workers), position = source.settings, source.count, shard, start * batch_size
     read = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
-    records = builder.as_dataset(data.split, decoders={"image": tfds.decode.SkipDecoding()}, read_config=read)
-    records = records.map(lambda example: example["image"])
-    position = start * batch_size
+    records = source.builder.as_dataset(data.split, decoders={"image": tfds.decode.SkipDecoding()}, read_config=read)
+    records = records.map(lambda example: {name: example[name] for name in features})
+
+    def draw(*numbers):
+        return [seed, *numbers] if source.index == 0 else tf.random.fold_in([seed, *numbers], source.index)
 
     def epoch(number):
         tf.random.set_seed(1)  # of this function's graph alone: the order is to follow from `order`, not from the global seed
-        order = tf.random.stateless_uniform([], [seed, number], None, None, tf.int64)
+        order = tf.random.stateless_uniform([], draw(number), None, None, tf.int64)
         shuffled = records.shuffle(min(count, data.shuffle_buffer), seed=order, reshuffle_each_iteration=False)
         return shuffled.skip(tf.where(number == position // count, tf.constant(position % count, tf.int64), 0))
 
-    def decode(number, encoded):
-        image = tf.image.decode_image(encoded, channels=3, expand_animations=False)
-        image = tf.ensure_shape(image, shape)
-        if data.flip:
-            image = tf.image.stateless_random_flip_left_right(image, tf.random.fold_in([seed, 2], number))
-        return image
+    def decode(number, example):
+        if "image" in example:
+            image = tf.image.decode_image(example["image"], channels=3, expand_animations=False)
+            image = tf.ensure_shape(image, [image_size, image_size, 3])
+            if data.flip:
+                image = tf.image.stateless_random_flip_left_right(image, tf.random.fold_in(draw(2), number))
+            example = example | {"image": image}
+        return example
 
     stream = tf.data.Dataset.range(position // count, _NEVER).flat_map(epoch).enumerate(start=position)
-    stream = stream.shard(workers, index).map(decode, tf.data.AUTOTUNE, deterministic=True)
-    return stream.batch(batch_size // replicas, drop_remainder=True).prefetch(2)
+    return stream.shard(workers, index).map(decode, tf.data.AUTOTUNE, deterministic=True)
+
+
+def _check_features(source, features, image_size, batch_size):
+    """Finds what of a source does not fit the model."""
+    data, found = source.settings, source.builder.info.features
+    for name in features:
+        if name not in found:
+            raise UserError(f"the model needs {name!r}, and {data.dir} has {', '.join(found)}: prepare data that have it")
+    if "image" in features and tuple(found["image"].shape) != (image_size, image_size, 3):
+        raise UserError(
+            f"model.image_size={image_size}, but {data.dir} holds images of shape {tuple(found['image'].shape)}: "
+            f"set model.image_size, or prepare the data with --size {image_size}"
+        )
+    if source.count < batch_size:
+        raise UserError(f"train.batch_size={batch_size}, but {data.dir} holds {source.count} images: use at most {source.count}")
+    if data.shuffle_buffer < 1:
+        raise UserError(f"data.shuffle_buffer={data.shuffle_buffer}: use 1 (no shuffling) or more")
 
 
 def corrupt_shard(data):

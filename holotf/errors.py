@@ -11,3 +11,20 @@ class UserError(ValueError):
 
 class RunError(RuntimeError):
     """A run that broke off for a reason that is not the user's input. The message says why and how to go on."""
+
+
+def require(holds: bool, field: str, value: object, use: str) -> None:
+    """Checks a value where it is used. NaN is refused by any comparison that `holds` is made of.
+
+    Args:
+      holds: whether the value will do.
+      field: its dotted key in the config.
+      value: what it is.
+      use: what is allowed, for the message: `{field}={value}: use {use}`.
+
+    Raises:
+      UserError: it will not do.
+    """
+    if not holds:
+        shown = f"{value:g}" if isinstance(value, float) else repr(value)
+        raise UserError(f"{field}={shown}: use {use}")

@@ -13,6 +13,7 @@ from holotf import data
 from holotf.checkpoint import restore
 from holotf.errors import UserError
 from holotf.evaluators import distribution, features, identity, pose
+from holotf.models.base import Turnable
 
 CHUNK = 64  # images drawn at once
 BEST = {  # what `evaluate.best` may name, and which of two values is the better
@@ -94,7 +95,7 @@ def evaluate(model, config):
     builder = data.open_folder(config.data)
     extractor = _extractor(config.evaluate.extractor)
     metrics, notes = _distribution(model, config, builder, extractor)
-    if hasattr(model, "sweep"):
+    if isinstance(model, Turnable):
         turning, said = _turning(model, config, builder, extractor)
         metrics, notes = metrics | turning, notes + said
     return metrics, notes
@@ -131,10 +132,11 @@ def _distribution(model, config, builder, extractor):
     settings, split = config.evaluate, config.data.split
     count = min(settings.images, builder.info.splits[split].num_examples)
     size = min(CHUNK, count)
-    stream = data.batches(config.data, config.model.image_size, size, config.seed).take(-(-count // size))
+    stream = data.batches(data.open_sources(config.data), ("image",), config.model.image_size, size, config.seed)
+    stream = (batch["image"].numpy() for batch in stream.take(-(-count // size)))
     shards = [os.fspath(p) for p in builder.info.splits[split].filepaths]
     key = features.content_key(extractor.name, shards, f"{split} {config.seed} {count} {size}")
-    real = features.cached_features(extractor, (batch.numpy() for batch in stream), key, settings.cache)[:count]
+    real = features.cached_features(extractor, stream, key, settings.cache)[:count]
     fake = np.concatenate([extractor(images) for images in _draws(model, count, config.seed)])[:count]
     mean, deviation = distribution.kid(real, fake, seed=config.seed)
     diversity = distribution.collapse(real, fake, seed=config.seed)

@@ -52,6 +52,14 @@ def wgan_generator(fake):
     return -tf.reduce_mean(fake)
 
 
+PAIRS = {  # by `loss.gan`: (discriminator, generator)
+    "bce": (bce_discriminator, bce_generator),
+    "hinge": (hinge_discriminator, hinge_generator),
+    "lsgan": (lsgan_discriminator, lsgan_generator),
+    "wgan": (wgan_discriminator, wgan_generator),
+}
+
+
 def gradient_penalty(critic, real, fake, mix):
     """E (|grad critic(x)| - 1)^2 at x = mix real + (1 - mix) fake. Source: Gulrajani et al. 2017, equation 3.
 

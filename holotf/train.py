@@ -14,6 +14,7 @@ from tqdm import tqdm
 from holotf import data, devices, evaluate, export, generate, models
 from holotf.checkpoint import Checkpoints
 from holotf.errors import RunError, UserError
+from holotf.models.base import Turnable
 from holotf.summaries import Board
 
 
@@ -53,7 +54,7 @@ def train(config, workdir):
     if batch_size < 1 or batch_size % replicas:
         raise UserError(f"train.batch_size={batch_size} cannot be shared by {replicas} replicas: use a multiple of {replicas}")
     keras.utils.set_random_seed(config.seed)
-    data.open_folder(config.data)  # what is wrong with it is said before the networks are built
+    sources = data.open_sources(config.data)  # what is wrong with it is said before the networks are built
     if config.evaluate.kimg:
         evaluate.check(config.evaluate)
     with strategy.scope():
@@ -65,9 +66,10 @@ def train(config, workdir):
     start, total = int(model.iteration.numpy()), model.iterations
     kimg = {k: config.train[f"{k}_kimg"] for k in ("log", "sample", "checkpoint")} | {"evaluate": config.evaluate.kimg}
     every = {k: max(1, round(n * 1000 / batch_size)) for k, n in kimg.items() if n > 0}
-    stream = data.batches(config.data, config.model.image_size, batch_size, config.seed, start, (worker, workers), replicas)
-    images = iter(strategy.distribute_datasets_from_function(lambda _: stream))
-    real = next(iter(data.batches(config.data, config.model.image_size, batch_size, config.seed)))
+    wanted = (sources, model.FEATURES, config.model.image_size, batch_size, config.seed)
+    stream = data.batches(*wanted, start, (worker, workers), replicas)
+    batches = iter(strategy.distribute_datasets_from_function(lambda _: stream))
+    shown_batch = next(iter(data.batches(*wanted)))
 
     step = devices.compiled(config.device, replicas, model.train_step)
 
@@ -81,7 +83,7 @@ def train(config, workdir):
     clock = time.perf_counter()
     with _Signals() as signals, bar, _explained(config.data, workers, checkpoints):
         for iteration in range(start + 1, total + 1):
-            pending.append((iteration, iterate(next(images), **model.step_options(iteration - 1))))
+            pending.append((iteration, iterate(next(batches), **model.step_options(iteration - 1))))
             bar.update(batch_size)
             shown = iteration * batch_size
             due = {k: iteration % n == 0 or iteration == total for k, n in every.items()}
@@ -96,7 +98,7 @@ def train(config, workdir):
             board.scalars(scalars, shown)
             bar.set_postfix({k.removeprefix("loss/"): f"{v:.3f}" for k, v in scalars.items() if k.startswith("loss/")})
             if due.get("sample") and worker == 0:
-                board.pictures(generate.overview(model, real), shown)
+                board.pictures(model.pictures(shown_batch), shown)
             if due["checkpoint"] or due.get("evaluate"):
                 checkpoints.save()
             if due.get("evaluate") and worker == 0:
@@ -130,7 +132,7 @@ def publish(model, config, workdir):
     generate.generate(model, config.generate, folders["pictures"])
     export.export(model, folders["saved_model"], replace=True)
     kimg = int(model.iteration.numpy()) * config.train.batch_size / 1000
-    what, film = ("turning picture", "sweep_azimuth") if hasattr(model, "sweep") else ("interpolation  ", "interpolation")
+    what, film = ("turning picture", "sweep_azimuth") if isinstance(model, Turnable) else ("interpolation  ", "interpolation")
     print(
         f"\nTrained on {kimg:g} thousand images.\n"
         f"  {what}  {folders['pictures']}/{film}.gif, .mp4, .png\n"

@@ -63,18 +63,23 @@ PUBLISHED = {  # the released networks, in small_config's terms
 
 
 def small_config(data_dir="", **changes):
-    """A HoloGAN of a few thousand weights at 32 px; `changes` by dotted key."""
-    config = base.get_config()
+    """A model of a few thousand weights at 32 px, a HoloGAN unless model.name says which; `changes` by dotted key."""
+    name = changes.get("model.name")
+    config = base.get_config(name if name in base.SECTIONS else "hologan")
     config.data.dir = str(data_dir)
     config.model.image_size, config.model.gf, config.model.df, config.model.z_dim = 32, 4, 4, 8
     config.train.batch_size, config.train.kimg, config.train.log_kimg = 8, 0.064, 0.008
     config.train.sample_kimg = config.train.checkpoint_kimg = 0.032
     config.generate.seeds, config.generate.frames = (0, 1), 4
-    config.update_from_flattened_dict(changes)
+    for key, value in changes.items():  # not `update_from_flattened_dict`, which passes over keys that are not there
+        section, _, name = key.partition(".")
+        if name not in config[section]:
+            raise KeyError(f"the config of {config.model.name} has no {key}")
+        config[section][name] = value
     return config
 
 
-def train_on_replicas(config, count, images, steps=2):
+def train_on_replicas(config, count, batch, steps=2):
     """A model after some steps on the same global batch, shared by so many logical CPUs.
 
     Returns:
@@ -85,7 +90,7 @@ def train_on_replicas(config, count, images, steps=2):
     with strategy.scope():
         model = models.build(config)
     shares = strategy.experimental_distribute_values_from_function(
-        lambda context: tf.split(images, count)[context.replica_id_in_sync_group]
+        lambda context: {name: tf.split(values, count)[context.replica_id_in_sync_group] for name, values in batch.items()}
     )
 
     @tf.function

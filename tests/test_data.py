@@ -10,10 +10,14 @@ from holotf import data
 from holotf.errors import UserError
 
 
+def batches(settings, size, *arguments, features=("image",), **options):
+    return data.batches(data.open_sources(settings), features, size, *arguments, **options)
+
+
 def numbers(settings, count, batch_size=8, **options):
     """Which images `count` batches hold: [count, batch]."""
-    stream = data.batches(settings, 32, batch_size, options.pop("seed", 0), **options)
-    return np.stack([b[:, 0, 0, 0] for b in stream.take(count).as_numpy_iterator()])
+    stream = batches(settings, 32, batch_size, options.pop("seed", 0), **options)
+    return np.stack([b["image"][:, 0, 0, 0] for b in stream.take(count).as_numpy_iterator()])
 
 
 @pytest.fixture
@@ -40,13 +44,13 @@ def test_the_order_follows_from_the_seed_alone(settings):
 @pytest.mark.parametrize("flip", [False, True])
 def test_starting_late_continues_the_stream(settings, start, flip):
     settings.flip = flip
-    whole = list(data.batches(settings, 32, 8, 0).take(20).as_numpy_iterator())
-    for a, b in zip(whole[start:], data.batches(settings, 32, 8, 0, start).take(20 - start).as_numpy_iterator(), strict=True):
-        np.testing.assert_array_equal(a, b)
+    whole = list(batches(settings, 32, 8, 0).take(20).as_numpy_iterator())
+    for a, b in zip(whole[start:], batches(settings, 32, 8, 0, start).take(20 - start).as_numpy_iterator(), strict=True):
+        np.testing.assert_array_equal(a["image"], b["image"])
 
 
 def test_images_are_the_uint8_pixels_that_were_written(settings):
-    batch = next(iter(data.batches(settings, 32, 96, 0))).numpy()
+    batch = next(iter(batches(settings, 32, 96, 0)))["image"].numpy()
     assert batch.dtype == np.uint8
     image = batch[batch[:, 0, 0, 0] == 5][0]
     rng = np.random.default_rng(5)
@@ -56,7 +60,7 @@ def test_images_are_the_uint8_pixels_that_were_written(settings):
 
 def test_flips_are_off_by_default_and_mirror_half_the_images(settings):
     settings.flip = True
-    batch = next(iter(data.batches(settings, 32, 96, 0))).numpy()
+    batch = next(iter(batches(settings, 32, 96, 0)))["image"].numpy()
     corner_left, corner_right = ((batch[:, 0, i] != 255).any(-1) for i in (0, -1))
     assert 30 < corner_right.sum() < 66
     assert not (corner_left & corner_right).any()
@@ -86,12 +90,12 @@ def copy(squares, tmp_path):
 def test_missing_folder_prints_the_command(tmp_path):
     settings = small_config(tmp_path / "none", **{"data.prepare": "blocks --size 32"}).data
     with pytest.raises(UserError, match=r"does not exist; make it with: python -m data_prep blocks --size 32 --out .*none"):
-        data.batches(settings, 32, 8, 0)
+        batches(settings, 32, 8, 0)
 
 
 def test_folder_without_data_set(tmp_path):
     with pytest.raises(UserError, match="holds no data set"):
-        data.batches(small_config(tmp_path).data, 32, 8, 0)
+        batches(small_config(tmp_path).data, 32, 8, 0)
 
 
 def test_missing_and_truncated_shards_are_named(copy):
@@ -99,10 +103,10 @@ def test_missing_and_truncated_shards_are_named(copy):
     size = os.path.getsize(shard)
     os.truncate(shard, size - 100)
     with pytest.raises(UserError, match=rf"{shard.name} is truncated, 95 of 96 records"):
-        data.batches(settings, 32, 8, 0)
+        batches(settings, 32, 8, 0)
     shard.unlink()
     with pytest.raises(UserError, match=f"{shard.name} is missing"):
-        data.batches(settings, 32, 8, 0)
+        batches(settings, 32, 8, 0)
 
 
 def test_a_flipped_bit_is_found_and_named(copy):
@@ -111,7 +115,7 @@ def test_a_flipped_bit_is_found_and_named(copy):
     content[len(content) // 2 + 40] ^= 1  # in a record's data, not in its header
     shard.write_bytes(content)
     with pytest.raises(tf.errors.DataLossError):
-        list(data.batches(settings, 32, 96, 0).take(1))
+        list(batches(settings, 32, 96, 0).take(1))
     assert f"{shard.name} is corrupt at record" in str(data.corrupt_shard(settings))
 
 
@@ -130,4 +134,4 @@ def test_whole_shards_are_not_called_corrupt(settings):
 )
 def test_what_does_not_fit_is_said(squares, change, size, batch, message):
     with pytest.raises(UserError, match=message):
-        data.batches(small_config(squares, **change).data, size, batch, 0)
+        batches(small_config(squares, **change).data, size, batch, 0)

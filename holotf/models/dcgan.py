@@ -6,11 +6,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from holotf.errors import UserError
+from holotf.errors import UserError, require
 from holotf.layers.convolution import Conv2D, ConvTranspose, conv2d
+from holotf.layers.initialisers import normal
 from holotf.layers.normalise import leaky_relu
 from holotf.layers.spectral import SpectralConv2D, SpectralDense
-from holotf.models.gan import GAN, make_weights, normal
+from holotf.models.base import make_weights
+from holotf.models.gan import GAN
 
 SIZES = (32, 64, 128)
 NORMS = ("batch", "spectral", "none")
@@ -178,13 +180,10 @@ class DCGAN(GAN):
 
     def __init__(self, config):
         m, loss = config.model, config.loss
-        if m.image_size not in SIZES:
-            raise UserError(f"model.image_size={m.image_size}: use 32, 64 or 128")
-        if m.d_norm not in NORMS:
-            raise UserError(f"model.d_norm={m.d_norm!r}: use batch, spectral or none")
+        require(m.image_size in SIZES, "model.image_size", m.image_size, "32, 64 or 128")
+        require(m.d_norm in NORMS, "model.d_norm", m.d_norm, "batch, spectral or none")
         for name in ("gf", "df", "z_dim"):
-            if m[name] < 1:
-                raise UserError(f"model.{name}={m[name]}: use 1 or more")
+            require(m[name] >= 1, f"model.{name}", m[name], "1 or more")
         if m.d_norm == "batch" and (loss.gan == "wgan" or loss.lambda_r1 > 0):
             # The penalty is on each image's own gradient (Gulrajani et al. 2017, section 4, "No critic batch normalization").
             raise UserError("model.d_norm='batch' with a gradient penalty (loss.gan=wgan or loss.lambda_r1): use none or spectral")

@@ -3,22 +3,23 @@
 import math
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from holotf import losses, renderers
-from holotf.errors import UserError
+from holotf import losses, renderers, views
+from holotf.errors import UserError, require
 from holotf.layers.adain import AdaIN
 from holotf.layers.convolution import Conv2D, ConvTranspose, UpConv
+from holotf.layers.initialisers import normal
 from holotf.layers.normalise import InstanceNorm, leaky_relu
 from holotf.layers.spectral import SpectralConv2D
-from holotf.models.gan import GAN, Servable, endpoint, make_weights, normal
+from holotf.models.base import Turnable, make_weights, to_float
+from holotf.models.gan import GAN
+from holotf.servable import endpoint
 
 SIZES = (32, 64, 128)
 VARIANTS = ("compositing", "paper", "official")
 UPSAMPLING = ("nearest", "transposed")
 ADAIN_MAPS = ("linear", "relu")
-VIEW = ("azimuth_deg", "elevation_deg", "scale", "x", "y", "z")  # the columns of a view
 
 
 class Generator(keras.Model):
@@ -75,7 +76,7 @@ class Generator(keras.Model):
         self.norm_2d = [adain() for _ in widths]
         self.to_rgb = Conv2D(3, 3 if ours else 4, dtype="float32")
         self.skip = Conv2D(3, 1, dtype="float32") if rgb_skip else None
-        make_weights(self, [1, z_dim], [1, len(VIEW)])
+        make_weights(self, [1, z_dim], [1, len(views.COLUMNS)])
 
     def call(self, z, views):
         """Images of the objects `z` from `views`. What comes before the rotation is done once for each object.
@@ -173,7 +174,7 @@ class Discriminator(keras.Model):
         return out
 
 
-class HoloGAN(GAN):
+class HoloGAN(Turnable, GAN):
     """HoloGAN's losses and inputs on the shared step.
 
     Args:
@@ -184,34 +185,25 @@ class HoloGAN(GAN):
     """
 
     def __init__(self, config):
-        m = config.model
-        if m.image_size not in SIZES:
-            raise UserError(f"model.image_size={m.image_size}: use 32, 64 or 128")
-        if m.variant not in VARIANTS:
-            raise UserError(f"model.variant={m.variant!r}: use compositing, paper or official")
-        for name, allowed in (("upsampling", UPSAMPLING), ("adain_map", ADAIN_MAPS)):
-            if m[name] not in allowed:
-                raise UserError(f"model.{name}={m[name]!r}: use {' or '.join(allowed)}")
-        if not 0 < m.adain_stddev < 10:
-            raise UserError(f"model.adain_stddev={m.adain_stddev:g}: use a positive number, such as 0.1")
-        if config.loss.lambda_azimuth < 0:
-            raise UserError(f"loss.lambda_azimuth={config.loss.lambda_azimuth:g}: use 0 (no such head) or a positive number")
+        m, loss = config.model, config.loss
+        require(m.image_size in SIZES, "model.image_size", m.image_size, "32, 64 or 128")
+        require(m.variant in VARIANTS, "model.variant", m.variant, "compositing, paper or official")
+        require(m.upsampling in UPSAMPLING, "model.upsampling", m.upsampling, "nearest or transposed")
+        require(m.adain_map in ADAIN_MAPS, "model.adain_map", m.adain_map, "linear or relu")
+        require(0 < m.adain_stddev < 10, "model.adain_stddev", m.adain_stddev, "a positive number, such as 0.1")
+        for name in ("gf", "df", "z_dim"):
+            require(m[name] >= 2, f"model.{name}", m[name], "2 or more")
+        for name in ("lambda_identity", "lambda_style", "lambda_azimuth"):
+            require(0 <= loss[name] < math.inf, f"loss.{name}", loss[name], "0 (off) or a positive number")
         if m.variant == "compositing" and m.rgb_skip and m.renderer != "compositing":
             raise UserError(f"model.rgb_skip=True with model.renderer={m.renderer!r}: it adds what renderer compositing composites")
-        for name in ("gf", "df", "z_dim"):
-            if m[name] < 2:
-                raise UserError(f"model.{name}={m[name]}: use 2 or more")
-        for name, (low, high) in config.views.items():
-            if low > high or (name == "scale" and low <= 0):
-                rule = "low > 0 and low <= high" if name == "scale" else "low <= high"
-                raise UserError(f"views.{name}=({low:g}, {high:g}): use (low, high) with {rule}")
         super().__init__(
             config,
             lambda: Generator(
                 m.image_size, m.z_dim, m.gf, m.variant, m.renderer, m.upsampling, m.rgb_skip, m.adain_map, m.adain_stddev
             ),
             lambda: Discriminator(
-                m.image_size, m.z_dim, m.df, config.loss.lambda_style > 0, m.instance_norm, config.loss.lambda_azimuth > 0
+                m.image_size, m.z_dim, m.df, loss.lambda_style > 0, m.instance_norm, azimuth=loss.lambda_azimuth > 0
             ),
         )
 
@@ -219,45 +211,7 @@ class HoloGAN(GAN):
         """Latents z ~ U(-1, 1) [n, Z] and views [n, 6], uniform in the config's ranges, one per image."""
         z_seed, view_seed = tf.unstack(tf.random.split(seed, 2))
         z = tf.random.stateless_uniform([n, self.config.model.z_dim], z_seed, -1.0, 1.0)
-        ranges = self.config.views
-        low, high = zip(*(ranges[name] for name in VIEW), strict=True)
-        low, high = tf.constant(low, tf.float32), tf.constant(high, tf.float32)
-        return z, low + tf.random.stateless_uniform([n, len(VIEW)], view_seed) * (high - low)
-
-    @property
-    def turns_fully(self):
-        """Whether the azimuths the model was trained on close a circle."""
-        low, high = self.config.views.azimuth_deg
-        return high - low >= 360.0
-
-    def sweep(self, latents, name, steps):
-        """Each object while one property of the view runs through its range and the others rest in the middle of theirs.
-
-        Args:
-          latents: [N, Z].
-          name: "azimuth_deg", "elevation_deg" or "scale". A range that is a constant is widened, by 15 degrees or 20 %.
-          steps: how many values.
-
-        Returns:
-          uint8 [N, steps, H, W, 3] array.
-        """
-        low, high = self.config.views[name]
-        if low == high:
-            low, high = (0.8 * low, 1.2 * high) if name == "scale" else (low - 15.0, high + 15.0)
-        values = np.linspace(low, high, steps, endpoint=not (name == "azimuth_deg" and self.turns_fully))
-        views = self.resting(steps)[0].numpy()
-        views[:, VIEW.index(name)] = values
-        return np.stack([self.sample(z[None], tf.constant(views)).numpy() for z in latents])
-
-    def servable(self):
-        """(module, signatures) to export: `generate`, `sample`, `encode`; `generate` is the default."""
-        module = HoloGANServable(self)
-        endpoints = {name: getattr(module, name) for name in ("generate", "sample", "encode")}
-        return module, endpoints | {"serving_default": module.generate}
-
-    def resting(self, n):
-        """The view from the middle of the ranges: ([n, 6],)."""
-        return (tf.repeat(tf.constant([[np.mean(self.config.views[name]) for name in VIEW]], tf.float32), n, axis=0),)
+        return z, views.draw(self.config.views, n, view_seed)
 
     def discriminator_terms(self, real, fake, inputs):
         """What both players want, and style: the statistics of real images are to be told from made ones', level by level."""
@@ -278,42 +232,40 @@ class HoloGAN(GAN):
 
     def _shared_terms(self, fake, inputs):
         """Made images are to tell the latent, and the azimuth, that they were made from."""
-        weights, terms, (z, views) = self.config.loss, {}, inputs
+        weights, terms, (z, asked) = self.config.loss, {}, inputs
         if weights.lambda_identity > 0:
             terms["loss/identity"] = weights.lambda_identity * losses.identity(z, fake["z_hat"])
         if "azimuth" in fake:
-            terms["loss/azimuth"] = weights.lambda_azimuth * losses.azimuth(views[:, 0], fake["azimuth"])
+            terms["loss/azimuth"] = weights.lambda_azimuth * losses.azimuth(asked[:, 0], fake["azimuth"])
         return terms
 
+    def served_variables(self):
+        """Those of the averaged generator and of the discriminator, which reads latents."""
+        return (*self.ema_generator.variables, *self.discriminator.variables)
 
-class HoloGANServable(Servable):
-    """The endpoints of an exported HoloGAN: `generate`, `sample`, `encode`. Angles are degrees, the camera's.
-
-    Args:
-      model: a HoloGAN; the averaged generator is what is served.
-    """
-
-    def __init__(self, model):
-        super().__init__(model, (*model.ema_generator.variables, *model.discriminator.variables))
-        size, z_dim = model.config.model.image_size, model.config.model.z_dim
+    def endpoints(self):
+        """`generate`, `sample`, `encode`. Angles are degrees, the camera's; images uint8 [B, H, W, 3]."""
+        size, z_dim = self.config.model.image_size, self.config.model.z_dim
 
         def generate(z, azimuth_deg, elevation_deg, scale, translation):
             angles_scale = tf.stack([azimuth_deg, elevation_deg, scale], axis=1)
-            return {"images": model.images(z, tf.concat([angles_scale, translation], axis=1))}
+            return {"images": self.images(z, tf.concat([angles_scale, translation], axis=1))}
 
         def encode(images):
-            return {"z": model.discriminator(tf.cast(images, tf.float32) / 127.5 - 1.0)["z_hat"]}
+            return {"z": self.discriminator(to_float(images))["z_hat"]}
 
         column = ([None], tf.float32)
-        self.generate = endpoint(
-            generate,
-            z=([None, z_dim], tf.float32),
-            azimuth_deg=column,
-            elevation_deg=column,
-            scale=column,
-            translation=([None, 3], tf.float32),
-        )
-        self.encode = endpoint(encode, images=([None, size, size, 3], tf.uint8))
+        return super().endpoints() | {
+            "generate": endpoint(
+                generate,
+                z=([None, z_dim], tf.float32),
+                azimuth_deg=column,
+                elevation_deg=column,
+                scale=column,
+                translation=([None, 3], tf.float32),
+            ),
+            "encode": endpoint(encode, images=([None, size, size, 3], tf.uint8)),
+        }
 
 
 def build(config):

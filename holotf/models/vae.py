@@ -3,12 +3,15 @@
 import math
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from holotf import losses
-from holotf.errors import UserError
+from holotf.errors import require
 from holotf.layers.normalise import leaky_relu
-from holotf.models.gan import Model, Servable, endpoint, make_weights
+from holotf.models.base import Generative, make_weights, to_float, to_uint8
+from holotf.pictures import grid
+from holotf.servable import endpoint, serve
 
 SIZES = (32, 64, 128)
 
@@ -89,7 +92,7 @@ def negative_elbo(encode, decode, x, noise, deviation):
     return losses.gaussian_nll(x, decode(z), deviation), losses.kl_to_standard_normal(mean, log_variance)
 
 
-class VAE(Model):
+class VAE(Generative):
     """An encoder and a decoder that maximise the evidence lower bound, the KL term weighted by beta.
 
     Args:
@@ -104,37 +107,33 @@ class VAE(Model):
     def __init__(self, config):
         super().__init__(config)
         m = config.model
-        if m.image_size not in SIZES:
-            raise UserError(f"model.image_size={m.image_size}: use 32, 64 or 128")
+        require(m.image_size in SIZES, "model.image_size", m.image_size, "32, 64 or 128")
         for name in ("gf", "df", "z_dim"):
-            if m[name] < 1:
-                raise UserError(f"model.{name}={m[name]}: use 1 or more")
+            require(m[name] >= 1, f"model.{name}", m[name], "1 or more")
         for name in ("beta", "beta_warmup_kimg"):
-            if m[name] < 0:
-                raise UserError(f"model.{name}={m[name]:g}: use 0 or more")
-        if m.likelihood_std <= 0:
-            raise UserError(f"model.likelihood_std={m.likelihood_std:g}: use a positive number")
+            require(0 <= m[name] < math.inf, f"model.{name}", m[name], "0 or more")
+        require(0 < m.likelihood_std < math.inf, "model.likelihood_std", m.likelihood_std, "a positive number")
         self.encoder = Encoder(m.image_size, m.z_dim, m.df)
         self.decoder = Decoder(m.image_size, m.z_dim, m.gf)
         self._trained = self.encoder.trainable_variables + self.decoder.trainable_variables
-        self.vae_optimizer = self._optimizer("vae", config.optim.g_lr, self.iterations, self._trained)
+        self.vae_optimizer = self._optimizer("vae", "lr", self.iterations, self._trained)
 
     def learning_rates(self):
         """The rate now: {"vae": float}."""
         return {"vae": float(self.vae_optimizer.learning_rate)}
 
     @tf.autograph.experimental.do_not_convert  # no tensor decides a branch here, and conversion only slows the trace
-    def train_step(self, images):
+    def train_step(self, batch):
         """One update.
 
         Args:
-          images: uint8 [B, H, W, 3], this replica's share of the global batch.
+          batch: {"image": uint8 [B, H, W, 3]}, this replica's share of the global batch.
 
         Returns:
           Dict of float32 scalars by path, means over this replica's share. `loss/reconstruction` and `loss/kl` are in nats an image
           and not weighted, so minus their sum is the evidence lower bound at any beta; `loss/vae` is what is minimised.
         """
-        x = tf.cast(images, tf.float32) / 127.5 - 1.0
+        x = to_float(batch["image"])
         (noise,) = self._share(self.draw, x.shape[0], 0)
         with tf.GradientTape() as tape:
             reconstruction, kl = negative_elbo(self.encoder, self.decoder, x, noise, self.config.model.likelihood_std)
@@ -155,44 +154,45 @@ class VAE(Model):
 
     def images(self, z):
         """The mean images of p(x|z): [B, Z] -> uint8 [B, H, W, 3]."""
-        return tf.cast(tf.round((self.decoder(z) + 1.0) * 127.5), tf.uint8)
+        return to_uint8(self.decoder(z))
 
     def encode(self, images):
         """uint8 [B, H, W, 3] -> mean and log-variance of q(z|x), each [B, Z] float32."""
-        return self.encoder(tf.cast(images, tf.float32) / 127.5 - 1.0)
+        return self.encoder(to_float(images))
 
     @tf.function(autograph=False)
     def reconstruct(self, images):
         """Each image through the mean of its posterior: uint8 [B, H, W, 3] -> the same."""
         return self.images(self.encode(images)[0])
 
+    def pictures(self, batch):
+        """`samples`, and `reconstructions`: rows of real images, each with its reconstructions below."""
+        side = math.isqrt(len(batch["image"]))
+        pairs = np.stack([batch["image"].numpy(), self.reconstruct(batch["image"]).numpy()])[:, : side * side]  # [2,R*R,H,W,3]
+        rows = pairs.reshape(2, side, side, *pairs.shape[2:]).swapaxes(0, 1)  # [2,R,R,H,W,3] -> [R,2,R,H,W,3]
+        return super().pictures(batch) | {"reconstructions": grid(rows.reshape(2 * side, side, *pairs.shape[2:]))}
+
+    def served_variables(self):
+        """Those of both networks."""
+        return (*self.encoder.variables, *self.decoder.variables)
+
     def servable(self):
         """(module, signatures) to export: `encode`, `decode`, `sample`; `decode` is the default."""
-        module = VAEServable(self)
-        endpoints = {name: getattr(module, name) for name in ("encode", "decode", "sample")}
-        return module, endpoints | {"serving_default": module.decode}
+        return serve(self.served_variables(), "decode", self.endpoints())
 
-
-class VAEServable(Servable):
-    """The endpoints of an exported VAE: `encode`, `decode`, `sample`.
-
-    Args:
-      model: a VAE.
-    """
-
-    def __init__(self, model):
-        super().__init__(model, (*model.encoder.variables, *model.decoder.variables))
-        size, z_dim = model.config.model.image_size, model.config.model.z_dim
+    def endpoints(self):
+        """`encode`, `decode`, `sample`. Images are uint8 [B, H, W, 3]."""
+        size, z_dim = self.config.model.image_size, self.config.model.z_dim
 
         def encode(images):
-            mean, log_variance = model.encode(images)
+            mean, log_variance = self.encode(images)
             return {"mean": mean, "log_variance": log_variance}
 
-        def decode(z):
-            return {"images": model.images(z)}
-
-        self.encode = endpoint(encode, images=([None, size, size, 3], tf.uint8))
-        self.decode = endpoint(decode, z=([None, z_dim], tf.float32))
+        return {
+            "encode": endpoint(encode, images=([None, size, size, 3], tf.uint8)),
+            "decode": endpoint(lambda z: {"images": self.images(z)}, z=([None, z_dim], tf.float32)),
+            "sample": super().endpoints()["sample"],
+        }
 
 
 def build(config):

@@ -14,7 +14,7 @@ RNG = np.random.default_rng(0)
 
 
 def config_of(**changes):
-    return small_config(**{"model.name": "vae", "optim.g_lr": 1e-3, **changes})
+    return small_config(**{"model.name": "vae", "optim.lr": 1e-3, **changes})
 
 
 def batch(n=8):
@@ -88,7 +88,7 @@ def test_steps_raise_the_elbo():
     model = models.build(config_of(**{"train.kimg": 2.0, "model.gf": 8, "model.df": 8}))
     step = tf.function(model.train_step)
     flat = tf.tile(batch(8)[:, :1, :1], [1, 32, 32, 1])  # eight plain colours
-    logs = [{k: float(v) for k, v in step(flat).items()} for _ in range(160)]
+    logs = [{k: float(v) for k, v in step({"image": flat}).items()} for _ in range(160)]
     assert set(logs[0]) == {"loss/vae", "loss/reconstruction", "loss/kl", "grad_norm/vae"}
     assert logs[0]["loss/vae"] == pytest.approx(logs[0]["loss/reconstruction"] + logs[0]["loss/kl"], rel=1e-5)
     assert logs[-1]["loss/vae"] < logs[0]["loss/vae"] - 5000
@@ -107,7 +107,7 @@ def test_the_loss_is_the_pixel_sum_of_a_fixed_gaussian_plus_the_weighted_kl():
     squares = np.sum(np.square(x - model.decoder(z)), axis=(1, 2, 3)).mean()
     reconstruction = squares / (2 * 0.25) + 32 * 32 * 3 * (0.5 * np.log(2 * np.pi) + np.log(0.5))
     kl = float(losses.kl_to_standard_normal(mean, log_variance))
-    logs = tf.function(model.train_step)(batch())
+    logs = tf.function(model.train_step)({"image": batch()})
     assert float(logs["loss/reconstruction"]) == pytest.approx(reconstruction, rel=1e-4)
     assert float(logs["loss/kl"]) == pytest.approx(kl, rel=1e-3)
     assert float(logs["loss/vae"]) == pytest.approx(reconstruction + 4 * kl, rel=1e-4)
@@ -126,7 +126,7 @@ def test_the_kls_weight_warms_up():
 def test_two_replicas_equal_one():
     results = []
     for replicas in (1, 2):
-        model, logs = train_on_replicas(config_of(), replicas, batch())
+        model, logs = train_on_replicas(config_of(), replicas, {"image": batch()})
         results.append((logs, [v.numpy() for p in (model.encoder, model.decoder) for v in p.variables]))
     (one_logs, one), (two_logs, two) = results
     for a, b in zip(one_logs, two_logs, strict=True):
@@ -141,7 +141,7 @@ def test_mixed_precision_keeps_the_posterior_and_the_image_float32(precision):
     assert model.encoder.convs[0].compute_dtype == "bfloat16"
     assert {t.dtype for t in model.encode(batch())} == {tf.float32}
     assert model.decoder(tf.zeros([1, 8])).dtype == tf.float32
-    assert np.isfinite([float(v) for v in tf.function(model.train_step)(batch()).values()]).all()
+    assert np.isfinite([float(v) for v in tf.function(model.train_step)({"image": batch()}).values()]).all()
 
 
 def test_what_is_published_equals_the_model(tmp_path):
@@ -163,7 +163,7 @@ def test_what_is_published_equals_the_model(tmp_path):
 
 def test_reconstructions_are_shown_below_what_they_are_of():
     model, real = models.build(config_of()), batch(9)
-    pictures = generate.overview(model, real)
+    pictures = model.pictures({"image": real})
     assert pictures.keys() == {"samples", "reconstructions"}
     sheet = pictures["reconstructions"]
     assert sheet.shape == (6 * 32, 3 * 32, 3)

@@ -129,7 +129,7 @@ def test_trained_with_compositing_the_outline_cannot_wind_twice(name):
     model = models.build(small_config(**changes))
     step = tf.function(model.train_step, autograph=False)
     for seed in range(3):
-        step(tf.constant(np.random.default_rng(seed).integers(0, 256, (8, 32, 32, 3)), tf.uint8))
+        step({"image": tf.constant(np.random.default_rng(seed).integers(0, 256, (8, 32, 32, 3)), tf.uint8)})
     z = model.draw(4, [0, 0])[0]
     front, back = (tf.repeat(view(a), 4, axis=0) for a in (0.0, 180.0))
     if name == "compositing":

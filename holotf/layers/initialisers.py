@@ -1,0 +1,8 @@
+"""First weights."""
+
+import keras
+
+
+def normal(stddev: float = 0.02) -> keras.initializers.Initializer:
+    """N(0, 0.02), the first weights of DCGAN and its descendants (Radford et al. 2015, section 3)."""
+    return keras.initializers.RandomNormal(stddev=stddev)

@@ -1,0 +1,231 @@
+"""What a model is: a `Learner` can be trained, a `Generative` one makes images, a `Turnable` one makes them from any view."""
+
+import math
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from holotf import optimizers, views
+from holotf.errors import require
+from holotf.layers.spectral import update_spectral_norms
+from holotf.pictures import SHEET_COLUMNS, grid
+from holotf.servable import endpoint, serve
+
+
+def make_weights(network: keras.Model, *shapes) -> None:
+    """Traces the network, which makes its weights without computing (or compiling) anything."""
+    tf.function(network, autograph=False).get_concrete_function(*(tf.TensorSpec(shape) for shape in shapes))
+    update_spectral_norms(network)  # the trace only noted their first iteration
+
+
+def to_float(images: tf.Tensor) -> tf.Tensor:
+    """uint8 in [0, 255] -> float32 in [-1, 1]."""
+    return tf.cast(images, tf.float32) / 127.5 - 1.0
+
+
+def to_uint8(images: tf.Tensor) -> tf.Tensor:
+    """float32 in [-1, 1] -> uint8 in [0, 255]."""
+    return tf.cast(tf.round((images + 1.0) * 127.5), tf.uint8)
+
+
+class Learner(keras.Model):
+    """What the training loop and the run folder need of a model: its progress, its seeds and its updates. It knows no images.
+
+    Randomness is stateless: what is drawn depends on (seed, iteration, index in the global batch) alone, so a run on N replicas
+    draws what a run on one does, and a resumed run what an uninterrupted one does.
+
+    A subclass names its PARTS and its FEATURES, and has `train_step`, `learning_rates` and `servable`.
+
+    Args:
+      config: the whole experiment (configs/base.py).
+
+    Raises:
+      UserError: a number in `config.train` that makes no sense.
+    """
+
+    PARTS = ()  # attributes that a checkpoint holds, each with `variables`
+    FEATURES = ("image",)  # of the data that a batch holds; with several data sets side by side, {source: features}
+
+    def __init__(self, config):
+        super().__init__(autocast=False)
+        train = config.train
+        for name in ("kimg", "log_kimg", "sample_kimg", "checkpoint_kimg"):
+            require(0 < train[name] < math.inf, f"train.{name}", train[name], "a positive number")
+        for name in ("batch_size", "keep_checkpoints"):
+            require(train[name] >= 1, f"train.{name}", train[name], "a positive number")
+        self.config = config
+        self.iteration = self.add_weight(
+            name="iteration", shape=(), dtype="int64", initializer="zeros", trainable=False, aggregation="only_first_replica"
+        )
+
+    @property
+    def iterations(self) -> int:
+        """Iterations of the whole run: of `train.batch_size` images each, until `train.kimg` thousand were shown."""
+        return math.ceil(self.config.train.kimg * 1000 / self.config.train.batch_size)
+
+    def step_options(self, iteration: int) -> dict:
+        """Further arguments of `train_step` in an iteration, counted from 0: Python values, each of them a trace."""
+        return {}
+
+    def train_step(self, batch) -> dict:
+        """One iteration.
+
+        Args:
+          batch: this replica's share of the global batch: {feature: tensor}, or {source: {feature: tensor}}.
+
+        Returns:
+          Dict of float32 scalars by path (`loss/d`, `grad_norm/g`, ...), means over this replica's share.
+        """
+        raise NotImplementedError
+
+    def learning_rates(self) -> dict:
+        """The rates now: {player: float}."""
+        raise NotImplementedError
+
+    def servable(self) -> tuple[tf.Module, dict]:
+        """(module, signatures) to export."""
+        raise NotImplementedError
+
+    def pictures(self, batch) -> dict:
+        """What TensorBoard shows of a model in training: {name: uint8 [H, W, 3] array}."""
+        return {}
+
+    def _optimizer(self, player: str, rate: str, total: int, variables) -> optimizers.Adam:
+        """Adam of one player; `rate` is the key of its learning rate in `config.optim`, `total` the run's updates."""
+        return optimizers.build(self.config.optim, rate, total, variables, f"{player}_adam")
+
+    def _apply(self, tape, loss, variables, optimizer):
+        """One update. Keras sums gradients over replicas, hence the division: the global loss is the mean."""
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        gradients = tape.gradient(loss, [v.value for v in variables])
+        optimizer.apply([g / replicas for g in gradients] if replicas > 1 else gradients, variables)
+        return tf.linalg.global_norm(gradients)
+
+    def _kimg(self):
+        """Thousands of real images taken before this iteration, a float32 scalar."""
+        return tf.cast(self.iteration.value * self.config.train.batch_size, tf.float32) / 1000.0
+
+    def _share(self, draw, n: int, turn: int):
+        """This replica's `n` rows of what is drawn for the global batch; `turn` tells an iteration's draws apart."""
+        context = tf.distribute.get_replica_context()
+        replicas, index = context.num_replicas_in_sync, context.replica_id_in_sync_group
+        seed = tf.random.fold_in(tf.random.fold_in([self.config.seed, 0], self.iteration.value), turn + 1)
+        rows = slice(None) if replicas == 1 else slice(index * n, (index + 1) * n)
+        return tf.nest.map_structure(lambda t: tf.ensure_shape(t[rows], [n, *t.shape[1:]]), draw(replicas * n, seed))
+
+
+class Generative(Learner):
+    """A model that makes images: of what it draws, or of what it is given.
+
+    A subclass has `draw` and `images`, and tells what is served by `served_variables`.
+    """
+
+    def draw(self, n: int, seed) -> tuple:
+        """The inputs of `n` images: a tuple of tensors whose first axis is n, the latent first. `seed` is [2] int32."""
+        raise NotImplementedError
+
+    def images(self, *inputs) -> tf.Tensor:
+        """What `draw` gives -> uint8 [B, H, W, 3]."""
+        raise NotImplementedError
+
+    def served_variables(self) -> list:
+        """The Keras variables that `images` reads."""
+        raise NotImplementedError
+
+    @tf.function(autograph=False)
+    def sample(self, *inputs):
+        """`images`, as a graph of its own."""
+        return self.images(*inputs)
+
+    def latents(self, seeds) -> tf.Tensor:
+        """The latent of each seed: [len(seeds), Z], each a function of its seed alone."""
+        return tf.stack([self.draw(1, [seed, 0])[0][0] for seed in seeds])
+
+    def resting(self, n: int) -> tuple:
+        """What `images` takes beside the latent, at rest: a tuple of tensors whose first axis is n."""
+        return ()
+
+    def interpolate(self, latents, steps: int) -> np.ndarray:
+        """From each latent to the next and from the last to the first, in equal steps, all else at rest.
+
+        Args:
+          latents: [N, Z].
+          steps: images from one to the next.
+
+        Returns:
+          uint8 [N, steps, H, W, 3] array.
+        """
+        t = tf.linspace(0.0, 1.0, steps + 1)[:-1, tf.newaxis]  # [K,1]
+        pairs = zip(latents, tf.roll(latents, -1, axis=0), strict=True)
+        return np.stack([self.sample(a * (1.0 - t) + b * t, *self.resting(steps)).numpy() for a, b in pairs])
+
+    def pictures(self, batch) -> dict:
+        """`samples`: on the left fresh ones, and beside them those of the batch."""
+        side = math.isqrt(len(batch["image"]))
+        fresh = self.sample(*self.draw(side * side, [int(self.iteration.numpy()) % 2**31, 0])).numpy()
+        halves = [t[: side * side].reshape(side, side, *t.shape[1:]) for t in (fresh, batch["image"].numpy())]
+        return {"samples": np.concatenate([grid(half) for half in halves], axis=1)}
+
+    def servable(self) -> tuple[tf.Module, dict]:
+        """(module, signatures) to export: `generate`, of the inputs by name, and `sample`, which draws them."""
+        return serve(self.served_variables(), "generate", self.endpoints())
+
+    def endpoints(self) -> dict:
+        """{name: function made by `endpoint`}: `generate` and `sample`; a subclass adds its own."""
+        latent = self.draw(1, [0, 0])[0]
+        return {
+            "generate": endpoint(lambda z: {"images": self.images(z)}, z=([None, *latent.shape[1:]], tf.float32)),
+            "sample": endpoint(
+                lambda seed, n: {"images": self.images(*self.draw(n, tf.stack([seed, 0])))},
+                seed=([], tf.int64),
+                n=([], tf.int32),
+            ),
+        }
+
+
+class Turnable(Generative):
+    """A model whose images are made of (latents, views): objects that can be looked at from all sides.
+
+    The views are rows of `holotf.views.COLUMNS`; `config.views` has their ranges.
+
+    Args:
+      config: the whole experiment (configs/base.py).
+
+    Raises:
+      UserError: a range of views that is none.
+    """
+
+    def __init__(self, config, *arguments):
+        views.check(config.views)
+        super().__init__(config, *arguments)
+
+    @property
+    def turns_fully(self) -> bool:
+        """Whether the azimuths the model was trained on close a circle."""
+        return views.closes_circle(self.config.views)
+
+    def resting(self, n: int) -> tuple:
+        """The view from the middle of the ranges: ([n, 6],)."""
+        return (views.resting(self.config.views, n),)
+
+    def sweep(self, latents, name: str, steps: int, **columns: float) -> np.ndarray:
+        """Each object while one property of the view runs through its range and the others rest.
+
+        Args:
+          latents: [N, Z].
+          name: "azimuth_deg", "elevation_deg" or "scale". A range that is a constant is widened, by 15 degrees or 20 %.
+          steps: how many values.
+          **columns: other values than the middle of the ranges, by column of the view: `elevation_deg=0.0` looks level.
+
+        Returns:
+          uint8 [N, steps, H, W, 3] array.
+        """
+        asked = views.sweep(self.config.views, name, steps, **columns)
+        return np.stack([self.sample(z[None], asked).numpy() for z in latents])
+
+    def pictures(self, batch) -> dict:
+        """`samples`, and `sweep/azimuth_deg` and `sweep/elevation_deg` of eight objects, one a row."""
+        latents = self.latents(range(8))
+        names = ("azimuth_deg", "elevation_deg")
+        return super().pictures(batch) | {f"sweep/{name}": grid(self.sweep(latents, name, SHEET_COLUMNS)) for name in names}
