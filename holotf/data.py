@@ -174,7 +174,7 @@ def _check_features(source, features, image_size, batch_size):
     data, found = source.settings, source.builder.info.features
     for name in features:
         if name not in found:
-            raise UserError(f"the model needs {name!r}, and {data.dir} has {', '.join(found)}: prepare data that have it")
+            raise UserError(f"the model needs {name!r}, and {data.dir} has {', '.join(sorted(found))}: prepare data that have it")
     if "image" in features and tuple(found["image"].shape) != (image_size, image_size, 3):
         raise UserError(
             f"model.image_size={image_size}, but {data.dir} holds images of shape {tuple(found['image'].shape)}: "

@@ -24,14 +24,15 @@ def pytest_configure():
 
 
 class Squares(tfds.core.GeneratorBasedBuilder):
-    """Squares of random colours and places on white: a tfds folder as data_prep writes them, made in a second."""
+    """Squares of random colours and places on white, number i labelled i % 3: a tfds folder as data_prep writes them."""
 
     VERSION = tfds.core.Version("1.0.0")
     size, count = 32, 96
 
     def _info(self):
         shape = (self.size, self.size, 3)
-        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({"image": tfds.features.Image(shape=shape)}))
+        features = {"image": tfds.features.Image(shape=shape), "label": tfds.features.ClassLabel(num_classes=3)}
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
     def _split_generators(self, dl_manager):
         return {"train": self._generate_examples()}
@@ -43,7 +44,7 @@ class Squares(tfds.core.GeneratorBasedBuilder):
             y, x = rng.integers(4, self.size - 12, 2)
             image[y : y + 9, x : x + 9] = rng.integers(0, 200, 3)
             image[0, 0] = i  # which one it is
-            yield i, {"image": image}
+            yield i, {"image": image, "label": i % 3}
 
 
 @pytest.fixture(scope="session")

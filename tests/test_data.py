@@ -135,3 +135,65 @@ def test_whole_shards_are_not_called_corrupt(settings):
 def test_what_does_not_fit_is_said(squares, change, size, batch, message):
     with pytest.raises(UserError, match=message):
         batches(small_config(squares, **change).data, size, batch, 0)
+
+
+def test_a_batch_holds_the_features_that_are_asked_for(settings):
+    batch = next(iter(batches(settings, 32, 8, 0, features=("image", "label"))))
+    assert set(batch) == {"image", "label"}
+    np.testing.assert_array_equal(batch["label"], batch["image"][:, 0, 0, 0] % 3)
+    assert set(next(iter(batches(settings, 32, 8, 0, features=("label",))))) == {"label"}
+    with pytest.raises(UserError, match=r"the model needs 'azimuth_deg', and .* has image, label: prepare data that have it"):
+        batches(settings, 32, 8, 0, features=("image", "azimuth_deg"))
+
+
+@pytest.fixture
+def two(settings):
+    config = small_config(settings.dir).data
+    with config.unlocked():
+        one = {key: value for key, value in config.items() if key != "sources"}
+        config.sources = {"source": dict(one), "target": one | {"split": "train[:40]"}}
+    return config
+
+
+WANTED = {"source": ("image", "label"), "target": ("image",)}
+
+
+def both(settings, count, start=0, **options):
+    """Numbers of the images that `count` batches hold: {source: [count, batch]}."""
+    found = list(batches(settings, 32, 8, 0, start, features=WANTED, **options).take(count).as_numpy_iterator())
+    return {name: np.stack([batch[name]["image"][:, 0, 0, 0] for batch in found]) for name in found[0]}
+
+
+def test_data_sets_side_by_side_have_orders_and_epochs_of_their_own(two):
+    seen = both(two, 12)
+    assert sorted(seen["source"].ravel()) == list(range(96))
+    assert sorted(seen["target"][:5].ravel()) == sorted(seen["target"][5:10].ravel())
+    assert len(set(seen["target"].ravel())) == 40
+    two.sources.target.split = "train"
+    alike = both(two, 12)
+    assert not np.array_equal(alike["source"], alike["target"]), "the same data in the same order would be pairs"
+    np.testing.assert_array_equal(alike["source"], seen["source"])
+
+
+@pytest.mark.parametrize("start", [3, 7])
+def test_data_sets_side_by_side_go_on_where_they_were(two, start):
+    whole, late = both(two, 14), both(two, 14 - start, start)
+    for name in WANTED:
+        np.testing.assert_array_equal(whole[name][start:], late[name])
+
+
+def test_sources_that_the_model_does_not_want_are_refused(settings, two):
+    with pytest.raises(UserError, match=r"data.sources=\['source', 'target'\]: the model wants none"):
+        batches(two, 32, 8, 0)
+    with pytest.raises(UserError, match=r"data.sources=none: the model wants \['source', 'target'\]"):
+        batches(settings, 32, 8, 0, features=WANTED)
+
+
+def test_shards_are_walked_once(settings, monkeypatch):
+    walked = []
+    check = data._check_shard
+    monkeypatch.setattr(data, "_check_shard", lambda path, expected: walked.append(path) or check(path, expected))
+    sources = data.open_sources(settings)
+    for _ in range(2):
+        data.batches(sources, ("image",), 32, 8, 0)
+    assert len(walked) == len(set(walked)) == 1
