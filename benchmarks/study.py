@@ -15,9 +15,9 @@ import statistics
 from pathlib import Path
 
 from benchmarks import measure, runs
-from holotf.evaluate import BEST
+from holotf import evaluators
 
-SMALLER_IS_BETTER = {name for name, better in BEST.items() if better is min} | {"train_s"}
+SMALLER_IS_BETTER = {name for name, better in evaluators.better().items() if better is min} | {"train_s"}
 
 
 def main():

@@ -43,7 +43,8 @@ COMMON = {
         "kimg": 0.0,  # between evaluations in training, the last at its end; 0: none
         "best": "kid/mean",  # metric whose best checkpoint is kept in WORKDIR/best
         "extractor": "efficientnet_lite0",  # of features for KID and FID; inception:FILE, or a .keras or SavedModel path
-        "images": 5000,  # real ones and made ones
+        "split": "test",  # of real images to compare with; where there is none, those of training, and a note says so
+        "images": 5000,  # made ones, and real ones as far as there are so many
         "identities": 48,  # objects whose sweeps are judged
         "views": 24,  # of a sweep
         "turntables": "",  # arguments of `python -m data_prep` that draw real objects turning, to compare with; "" for none

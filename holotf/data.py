@@ -48,6 +48,12 @@ class Source:
     builder: tfds.core.DatasetBuilder
     index: int = 0
 
+    def of(self, split: str) -> "Source":
+        """The same data set, another split."""
+        settings = ConfigDict(self.settings)
+        settings.split = split
+        return dataclasses.replace(self, settings=settings)
+
     @property
     def count(self) -> int:
         """Examples in the split."""

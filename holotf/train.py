@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from holotf import data, devices, evaluate, export, generate, models
+from holotf import data, devices, evaluate, evaluators, export, generate, models
 from holotf.checkpoint import Checkpoints
 from holotf.errors import RunError, UserError
 from holotf.models.base import Turnable
@@ -103,7 +103,9 @@ def train(config, workdir):
                 checkpoints.save()
             if due.get("evaluate") and worker == 0:
                 board.scalars(metrics := evaluate.in_training(model, config, workdir, shown), shown)
-                checkpoints.keep_best(config.evaluate.best, metrics[config.evaluate.best], evaluate.BEST[config.evaluate.best])
+                checkpoints.keep_best(
+                    config.evaluate.best, metrics[config.evaluate.best], evaluators.better()[config.evaluate.best]
+                )
             if signals.caught:
                 break
             pending, clock = [], time.perf_counter()  # pictures and checkpoints do not count as training time

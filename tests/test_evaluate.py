@@ -35,10 +35,12 @@ def config(squares, extractor, tmp_path):
 
 def test_the_same_seed_gives_the_same_figures_and_another_does_not(config):
     model = models.build(config)
-    metrics, notes = evaluate.evaluate(model, config)
-    assert evaluate.evaluate(model, config) == (metrics, notes)
+    metrics, notes, alarms = evaluate.evaluate(model, config)
+    assert evaluate.evaluate(model, config) == (metrics, notes, alarms)
     assert {"kid/mean", "kid/std", "fid", "diversity", "identity/ratio", "identity/shuffled_ratio"} == set(metrics)
     assert any("no pose figures" in note for note in notes), "the squares have no labels"
+    assert any("the data have no split 'test'" in note for note in notes)
+    assert not alarms
     config.seed = 1
     assert evaluate.evaluate(model, config)[0]["fid"] != metrics["fid"]
 
@@ -46,7 +48,7 @@ def test_the_same_seed_gives_the_same_figures_and_another_does_not(config):
 def test_real_turntables_are_judged_beside_the_sweeps(config, squares):
     config.evaluate.turntables = "blocks --size 32 --turntable 4 --count 12 --workers 0"
     model = models.build(config)
-    metrics, _ = evaluate.evaluate(model, config)
+    metrics, *_ = evaluate.evaluate(model, config)
     assert 0 < metrics["identity/real_ratio"] < 0.8 * metrics["identity/shuffled_ratio"], "chairs of three colours are told apart"
     (made,) = Path(config.evaluate.cache).glob("turntables-*")
     before = (made / "dataset_info.json").stat().st_mtime_ns
@@ -79,6 +81,16 @@ def test_training_evaluates_records_and_keeps_the_best(config, tmp_path):
     model = models.build(config)
     assert Checkpoints(model, str(tmp_path / "best")).restore().endswith(f"ckpt-{iteration}")
     assert int(model.iteration.numpy()) == iteration
+
+
+def test_looking_at_the_settings_draws_nothing(config):
+    """Turned on or off, evaluation in training leaves the first weights of a seed as they are."""
+    keras.utils.set_random_seed(3)
+    before = [weight.numpy() for weight in models.build(config).generator.weights]
+    keras.utils.set_random_seed(3)
+    evaluate.check(config.evaluate)
+    for a, b in zip(before, models.build(config).generator.weights, strict=True):
+        np.testing.assert_array_equal(a, b.numpy())
 
 
 def test_an_export_is_judged_as_its_checkpoint_is(config, tmp_path):

@@ -1,1 +1,56 @@
-"""Evaluators: one question a file."""
+"""The judge's questions, one a file, found by its name: a module here with a class `Judge`.
+
+A judge says what it needs of the model and the data, what it measures and which way is better; `--mode evaluate` asks those
+that fit and says why others do not.
+"""
+
+import ast
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+from holotf.evaluators.subject import Subject
+from holotf.models.base import Generative
+
+
+class Evaluator:
+    """One question about a model.
+
+    Args:
+      subject: what is judged.
+    """
+
+    MODEL: type = Generative  # what the model must be
+    BETTER: ClassVar[dict] = {}  # {metric: min or max}, of those that have a better side
+
+    def __init__(self, subject: Subject):
+        self.subject = subject
+
+    def unfit(self) -> str | None:
+        """Why this cannot be measured with this model and these data, or None."""
+        return None
+
+    def run(self) -> Iterator[tuple[str, float]]:
+        """Yields (path of a metric, value); what a reader of the figures has to know goes to `subject.note`."""
+        raise NotImplementedError
+
+
+def names() -> list[str]:
+    """Names of the evaluators there are."""
+    found = []
+    for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
+        module = ast.parse(path.read_text(encoding="utf-8"))
+        if any(isinstance(node, ast.ClassDef) and node.name == "Judge" for node in module.body):
+            found.append(path.stem)
+    return found
+
+
+def judges() -> dict[str, type[Evaluator]]:
+    """{name: its `Judge`}."""
+    return {name: importlib.import_module(f"{__name__}.{name}").Judge for name in names()}
+
+
+def better() -> dict:
+    """{metric: min or max}, of all judges."""
+    return {metric: side for judge in judges().values() for metric, side in judge.BETTER.items()}

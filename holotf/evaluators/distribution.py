@@ -1,13 +1,64 @@
-"""How far generated features are from real ones, and whether they are as diverse: KID, FID, collapse. NumPy alone."""
+"""Are the images as good as the real ones? How far generated features are from real ones, and whether they are as diverse."""
+
+import os
+from typing import ClassVar
 
 import numpy as np
 
+from holotf import data, features
 from holotf.errors import UserError
+from holotf.evaluators import Evaluator
+from holotf.models.base import Generative
 
-_ROWS = 1024  # features turned into float64 at a time: 16 MiB at 2,048 of them
+CHUNK = 64  # images drawn at once
+COLLAPSED = 0.5  # diversity below which the alarm goes
+ROWS = 1024  # features turned into float64 at a time: 16 MiB at 2,048 of them
 
 
-def kid(real, fake, subsets=100, subset_size=1000, seed=0):
+class Judge(Evaluator):
+    """`kid/mean` and `kid/std` (x 100), `fid`, `diversity`, against images that the model has not seen where there are any."""
+
+    MODEL = Generative
+    BETTER: ClassVar = {"kid/mean": min, "fid": min, "diversity": max}
+
+    def run(self):
+        """Yields the four."""
+        seed = self.subject.config.seed
+        real, fake = self._real(), self._made()
+        mean, deviation = kid(real, fake, seed=seed)
+        diversity = collapse(real, fake, seed=seed)
+        sizes = f"{len(real)} real and {len(fake)} made images"
+        self.subject.note(f"KID x 100 and FID on {self.subject.extractor.name}, {sizes}; not comparable to others'")
+        if diversity < COLLAPSED:
+            self.subject.note(f"COLLAPSE: made images are {diversity:.2f} times as diverse as real ones", alarm=True)
+        yield "kid/mean", 100 * mean
+        yield "kid/std", 100 * deviation
+        yield "fid", fid(real, fake)
+        yield "diversity", diversity
+
+    def _real(self):
+        """Features of real images, [N, F], from the cache where they are there."""
+        subject, config = self.subject, self.subject.config
+        split = subject.unseen_split or config.data.split
+        if subject.unseen_split is None:
+            subject.note(f"the data have no split {subject.settings.split!r}: real images are those that the model was trained on")
+        source = subject.source.of(split)
+        count = min(subject.settings.images, source.count)
+        size = min(CHUNK, count)
+        stream = data.batches(source, ("image",), config.model.image_size, size, config.seed)
+        images = (batch["image"].numpy() for batch in stream.take(-(-count // size)))
+        shards = [os.fspath(p) for p in subject.builder.info.splits[split].filepaths]
+        key = features.content_key(subject.extractor.name, shards, f"{split} {config.seed} {count} {size}")
+        return features.cached_features(subject.extractor, images, key, subject.settings.cache)[:count]
+
+    def _made(self):
+        """Features of as many images as `evaluate.images` says, [M, F]."""
+        model, count, seed = self.subject.model, self.subject.settings.images, self.subject.config.seed
+        draws = (model.sample(*model.draw(CHUNK, [seed, 1 + i])).numpy() for i in range(-(-count // CHUNK)))
+        return np.concatenate([self.subject.extractor(images) for images in draws])[:count]
+
+
+def kid(real, fake, subsets: int = 100, subset_size: int = 1000, seed: int = 0) -> tuple[float, float]:
     """Kernel Inception distance: the unbiased MMD^2 with k(x, y) = (x.y / d + 1)^3, over subsets drawn without replacement.
 
     MMD^2 = sum_{i != j} k(x_i, x_j) / n(n-1) + sum_{i != j} k(y_i, y_j) / n(n-1) - 2 sum_{i, j} k(x_i, y_j) / n^2.
@@ -37,7 +88,7 @@ def kid(real, fake, subsets=100, subset_size=1000, seed=0):
     return float(np.mean(values)), float(np.std(values))
 
 
-def fid(real, fake):
+def fid(real, fake) -> float:
     """Frechet distance between Gaussians: |m - m'|^2 + tr(S + S' - 2 (S^1/2 S' S^1/2)^1/2), S the covariances (n - 1).
 
     S^1/2 S' S^1/2 is symmetric and has the eigenvalues of S S', so symmetric eigendecompositions are all it takes. In float64,
@@ -62,7 +113,7 @@ def fid(real, fake):
     return max(0.0, float(np.sum((mean - mean_fake) ** 2) + trace))
 
 
-def collapse(real, fake, seed=0, batch_size=1000):
+def collapse(real, fake, seed: int = 0, batch_size: int = 1000) -> float:
     """Diversity: mean_{i < j} |y_i - y_j| in a batch of fake features over the same in one of real features.
 
     Args:
@@ -88,12 +139,12 @@ def collapse(real, fake, seed=0, batch_size=1000):
 
 def _checked(real, fake):
     real, fake = np.asanyarray(real), np.asanyarray(fake)
-    for name, features in (("real", real), ("fake", fake)):
-        if features.ndim != 2 or features.shape[1] == 0 or features.dtype.kind not in "fiu":
-            raise UserError(f"{name} features of shape {features.shape} and type {features.dtype}: use numbers [N, features]")
-        if len(features) < 2:
-            raise UserError(f"{name} features of {len(features)} images: use at least 2")
-        for start, chunk in _chunks(features):
+    for name, given in (("real", real), ("fake", fake)):
+        if given.ndim != 2 or given.shape[1] == 0 or given.dtype.kind not in "fiu":
+            raise UserError(f"{name} features of shape {given.shape} and type {given.dtype}: use numbers [N, features]")
+        if len(given) < 2:
+            raise UserError(f"{name} features of {len(given)} images: use at least 2")
+        for start, chunk in _chunks(given):
             if not np.isfinite(chunk).all():
                 row = start + int(np.argmin(np.isfinite(chunk).all(axis=1)))
                 raise UserError(f"{name} features of image {row} are not finite: look at the images or at the extractor")
@@ -103,8 +154,8 @@ def _checked(real, fake):
 
 
 def _chunks(features):
-    for start in range(0, len(features), _ROWS):
-        yield start, np.asarray(features[start : start + _ROWS], np.float64)
+    for start in range(0, len(features), ROWS):
+        yield start, np.asarray(features[start : start + ROWS], np.float64)
 
 
 def _draw(features, n, rng):

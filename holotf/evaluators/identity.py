@@ -1,9 +1,30 @@
 """Does the object stay itself while it turns? Variance of features within a sweep against variance between objects."""
 
+from typing import ClassVar
+
 import numpy as np
 
+from holotf.evaluators import Evaluator
+from holotf.models.base import Turnable
 
-def identity_ratio(features, seed=0):
+
+class Judge(Evaluator):
+    """`identity/ratio` of the made objects, beside what shuffled views give and what real turntables do."""
+
+    MODEL = Turnable
+    BETTER: ClassVar = {"identity/ratio": min}
+
+    def run(self):
+        """Yields `identity/...`."""
+        subject = self.subject
+        yield from identity_ratio(subject.features(subject.sweep), subject.config.seed).items()
+        real, sides = subject.turntables
+        if real is not None:
+            subject.note(f"real: {len(real)} real objects x {len(sides)} views, judged in the same way")
+            yield "identity/real_ratio", identity_ratio(subject.features(real), subject.config.seed)["identity/ratio"]
+
+
+def identity_ratio(features: np.ndarray, seed: int = 0) -> dict:
     """Variance within sweeps over variance between objects, and the same with the views dealt out to objects at random.
 
     Between objects is the variance of same-view features about that view's mean, so that what all objects change alike while they

@@ -142,7 +142,7 @@ def test_fid_of_fewer_samples_than_features_is_finite():
 def test_chunks_change_nothing(monkeypatch):
     real, fake = normal(0, 100, 7), normal(1, 83, 7) + 0.1
     whole = fid(real, fake)
-    monkeypatch.setattr(distribution, "_ROWS", 9)  # of which neither 100 nor 83 is a multiple
+    monkeypatch.setattr(distribution, "ROWS", 9)  # of which neither 100 nor 83 is a multiple
     assert fid(real, fake) == pytest.approx(whole, rel=1e-10)
 
 
@@ -212,7 +212,7 @@ def test_bad_features_are_named(metric, real, fake, message):
 
 
 def test_a_bad_image_is_numbered_across_chunks(monkeypatch):
-    monkeypatch.setattr(distribution, "_ROWS", 2)
+    monkeypatch.setattr(distribution, "ROWS", 2)
     with pytest.raises(UserError, match="real features of image 2 are not finite"):
         fid(BAD, GOOD)
 

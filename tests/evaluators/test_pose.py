@@ -7,7 +7,8 @@ import tensorflow_datasets as tfds
 from data_prep import blocks, raycast
 from data_prep.__main__ import main as prepare
 from holotf.errors import UserError
-from holotf.evaluators import pose
+from holotf.evaluators import pose, regressor
+from holotf.evaluators.angles import wrap
 from holotf.evaluators.identity import identity_ratio
 
 VIEWS = 24
@@ -31,7 +32,7 @@ def read():
     for i, (azimuth, elevation) in enumerate(zip(azimuths, elevations, strict=True)):
         boxes, _ = blocks.furniture("chair", np.random.default_rng([0, i]))
         images.append(raycast.render(boxes, azimuth, elevation, 3.5, 32, half_width=half_width))
-    return pose.train(np.stack(images), azimuths, elevations, epochs=6)
+    return regressor.train(np.stack(images), azimuths, elevations, epochs=6)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def turntables():
 def test_turntables_are_read_object_by_object_and_side_by_side(tmp_path):
     flags = ["--size", "32", "--count", "12", "--turntable", "4", "--elevation", "25,25", "--seed", "7", "--workers", "0"]
     assert prepare(["blocks", "--out", str(tmp_path / "turning"), *flags]) == 0
-    images, azimuth_deg = pose.turntables(tfds.builder_from_directory(tmp_path / "turning"), "train")
+    images, azimuth_deg = regressor.turntables(tfds.builder_from_directory(tmp_path / "turning"), "train")
     assert azimuth_deg.tolist() == [0, 90, 180, 270]
     for shown, sweep in enumerate(images):
         for side, image in zip(azimuth_deg, sweep, strict=True):
@@ -56,7 +57,7 @@ def test_what_is_no_turntable_is_refused(tmp_path):
     assert prepare(["blocks", "--out", str(tmp_path / "data"), "--size", "32", "--count", "3", "--workers", "0"]) == 0
     builder = tfds.builder_from_directory(tmp_path / "data")
     with pytest.raises(UserError, match="does not show every object from the same sides: make it with data_prep's --turntable"):
-        pose.turntables(builder, "train")
+        regressor.turntables(builder, "train")
 
 
 def scores(read, sweeps, asked=ASKED):
@@ -66,12 +67,12 @@ def scores(read, sweeps, asked=ASKED):
 def test_real_turntables_turn(read, turntables):
     assert read.held_out["azimuth_mae_deg"] < 25
     found = scores(read, turntables)
-    assert found["pose/sign"] == 1
-    assert found["pose/coverage_deg"] > 340
-    assert found["pose/full_turn_share"] > 0.9
-    assert found["pose/monotonicity"] > 0.85
-    assert found["pose/correlation"] > 0.8
-    assert found["pose/azimuth_mae_deg"] < 1.5 * read.held_out["azimuth_mae_deg"] + 2
+    assert found["sign"] == 1
+    assert found["coverage_deg"] > 340
+    assert found["full_turn_share"] > 0.9
+    assert found["monotonicity"] > 0.85
+    assert found["correlation"] > 0.8
+    assert found["azimuth_mae_deg"] < 1.5 * read.held_out["azimuth_mae_deg"] + 2
 
 
 def test_elevation_is_read(read):
@@ -79,62 +80,62 @@ def test_elevation_is_read(read):
     asked = np.linspace(15, 35, 9)
     sweep = [raycast.render(boxes, 40, e, 3.5, 32, half_width=blocks.field_of_view(3.5)) for e in asked]
     found = pose.elevation_scores(read(np.stack(sweep)[None])[1], asked)
-    assert found["pose/elevation_correlation"] > 0.8
-    assert found["pose/elevation_mae_deg"] < 5
+    assert found["elevation_correlation"] > 0.8
+    assert found["elevation_mae_deg"] < 5
 
 
 def test_a_swing_covers_nothing(read):
     found = scores(read, np.stack([turntable(i, SWING) for i in range(6)]))
-    assert abs(found["pose/coverage_deg"]) < 60
-    assert found["pose/full_turn_share"] == 0
-    assert 0.3 < found["pose/monotonicity"] < 0.7
+    assert abs(found["coverage_deg"]) < 60
+    assert found["full_turn_share"] == 0
+    assert 0.3 < found["monotonicity"] < 0.7
 
 
 def test_a_frozen_picture_scores_nothing(read, turntables):
     found = scores(read, turntables[:, :1].repeat(VIEWS, axis=1))
-    assert found["pose/coverage_deg"] == 0
-    assert found["pose/monotonicity"] == 0
-    assert found["pose/azimuth_mae_deg"] == pytest.approx(90, abs=1)
-    assert abs(found["pose/correlation"]) < 0.05
+    assert found["coverage_deg"] == 0
+    assert found["monotonicity"] == 0
+    assert found["azimuth_mae_deg"] == pytest.approx(90, abs=1)
+    assert abs(found["correlation"]) < 0.05
 
 
 def test_shuffled_views_do_not_correlate(read, turntables):
     rng = np.random.default_rng(0)
     found = scores(read, np.stack([sweep[rng.permutation(VIEWS)] for sweep in turntables]))
-    assert abs(found["pose/correlation"]) < 0.15
+    assert abs(found["correlation"]) < 0.15
 
 
 def test_a_mirrored_world_flips_the_sign_and_nothing_else(read, turntables):
     straight, mirrored = scores(read, turntables), scores(read, turntables[:, :, :, ::-1])
-    assert mirrored["pose/sign"] == -1
-    assert mirrored["pose/coverage_deg"] > 330
-    assert mirrored["pose/azimuth_mae_deg"] == pytest.approx(straight["pose/azimuth_mae_deg"], abs=6)
+    assert mirrored["sign"] == -1
+    assert mirrored["coverage_deg"] > 330
+    assert mirrored["azimuth_mae_deg"] == pytest.approx(straight["azimuth_mae_deg"], abs=6)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_scores_by_hand(sign):
     """Two perfect sweeps whose zeros lie 100 and 140 degrees off: one offset (120) is fitted, 20 degrees are left."""
-    found, each = pose.azimuth_scores(pose.wrap(sign * ASKED + np.array([[100.0], [140.0]])), ASKED)
-    assert found["pose/sign"] == sign
-    assert found["pose/azimuth_mae_deg"] == pytest.approx(20)
-    assert found["pose/offset_spread_deg"] == pytest.approx(20)
-    assert found["pose/coverage_deg"] == pytest.approx(360)
-    assert found["pose/monotonicity"] == 1
+    found, each = pose.azimuth_scores(wrap(sign * ASKED + np.array([[100.0], [140.0]])), ASKED)
+    assert found["sign"] == sign
+    assert found["azimuth_mae_deg"] == pytest.approx(20)
+    assert found["offset_spread_deg"] == pytest.approx(20)
+    assert found["coverage_deg"] == pytest.approx(360)
+    assert found["monotonicity"] == 1
     np.testing.assert_allclose(each["offset_deg"], [-20, 20], atol=1e-9)
-    one = pose.azimuth_scores(pose.wrap(sign * ASKED + 100.0)[None], ASKED)[0]
-    assert one["pose/correlation"] == pytest.approx(1)
+    one = pose.azimuth_scores(wrap(sign * ASKED + 100.0)[None], ASKED)[0]
+    assert one["correlation"] == pytest.approx(1)
 
 
 @pytest.mark.parametrize(("rounds", "share"), [(1, 1), (2, 0), (-2, 0), (0, 0)])
 def test_only_one_round_is_a_full_turn(rounds, share):
     """Objects that turn twice while the view turns once cover 720 degrees, and that is no full turn; in whichever sense."""
-    found, each = pose.azimuth_scores(pose.wrap(rounds * ASKED + 30.0)[None], ASKED)
+    found, each = pose.azimuth_scores(wrap(rounds * ASKED + 30.0)[None], ASKED)
     np.testing.assert_allclose(np.abs(each["coverage_deg"]), abs(rounds) * 360, atol=1e-9)
-    assert found["pose/full_turn_share"] == share
+    assert found["full_turn_share"] == share
 
 
 def test_angles_wrap():
-    np.testing.assert_allclose(pose.wrap([180, -180, 190, -190, 540, 0]), [180, 180, -170, 170, 180, 0])
+    np.testing.assert_allclose(wrap([180, -180, 190, -190, 540, 0]), [180, 180, -170, 170, 180, 0])
 
 
 def test_symmetric_objects_are_called_ambiguous():
@@ -144,7 +145,7 @@ def test_symmetric_objects_are_called_ambiguous():
     def read(images):
         return truth + 180.0 * (np.arange(36) % 2), np.zeros(36)
 
-    assert pose.judge_regressor(read, np.zeros(36), truth, np.zeros(36))["ambiguous_share"] == 0.5
+    assert regressor.judge_regressor(read, np.zeros(36), truth, np.zeros(36))["ambiguous_share"] == 0.5
 
 
 def test_identity_ratio_tells_objects_from_views():

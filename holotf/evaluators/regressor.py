@@ -1,0 +1,192 @@
+"""The regressor that reads poses: trained on labelled renders, on their pixels or on their silhouettes."""
+
+import json
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from holotf.errors import UserError
+from holotf.evaluators import outlines
+from holotf.evaluators.angles import wrap
+from holotf.features import content_key
+
+HELD_OUT = 500  # images
+EPOCHS = 12
+BATCH = 64
+AMBIGUOUS_DEG = 90.0  # an error beyond it: front taken for back, or side for side
+_ELEVATION_UNIT_DEG = 30.0  # brings elevations to the size of a cosine
+
+
+class PoseRegressor:
+    """Azimuth and elevation of an image, and how well it reads them.
+
+    Args:
+      network: images [N, H, W, 3] float32 in [-1, 1] -> [N, 3]: cos and sin of the azimuth, elevation / 30 degrees.
+      held_out: what `judge_regressor` found on images it had not seen.
+      elsewhere: the same on further splits, by name.
+      ground: uint8 [3] where it reads silhouettes, None where it reads pixels.
+    """
+
+    def __init__(self, network, held_out, elsewhere, ground=None):
+        self.network, self.held_out, self.elsewhere, self.ground = network, held_out, elsewhere, ground
+
+    def __call__(self, images):
+        """uint8 [..., H, W, 3] -> (azimuth_deg, elevation_deg), float64 arrays [...]; azimuth in (-180, 180]."""
+        if self.ground is not None:
+            images = as_images(outlines.silhouettes(images, self.ground))
+        flat = images.reshape(-1, *images.shape[-3:])
+        parts = [flat[i : i + 256] for i in range(0, len(flat), 256)]
+        found = np.concatenate([self.network(p.astype(np.float32) / 127.5 - 1.0, training=False).numpy() for p in parts])
+        found = found.astype(np.float64).reshape(*images.shape[:-3], 3)
+        return np.degrees(np.arctan2(found[..., 1], found[..., 0])), found[..., 2] * _ELEVATION_UNIT_DEG
+
+
+def as_images(silhouettes: np.ndarray) -> np.ndarray:
+    """Silhouettes bool [..., H, W] -> uint8 [..., H, W, 3], white on black."""
+    return np.repeat(silhouettes[..., np.newaxis], 3, axis=-1).astype(np.uint8) * 255
+
+
+def labelled(builder, split: str, *labels: str, count: int = -1):
+    """All images of a data set, and what it says of each.
+
+    Args:
+      builder: the tfds data set.
+      split: of it.
+      *labels: names of features.
+      count: how many, from the first; -1 for all.
+
+    Returns:
+      (uint8 [N, H, W, 3], an array [N] for each label), or None where the data set lacks one.
+    """
+    if not set(labels) <= set(builder.info.features):
+        return None
+    examples = builder.as_dataset(split, read_config=tfds.ReadConfig(try_autocache=False)).take(count)
+    examples = list(tfds.as_numpy(examples))
+    return tuple(np.stack([e[name] for e in examples]) for name in ("image", *labels))
+
+
+def turntables(builder, split: str):
+    """Real objects turning, which is what sweeps should be like.
+
+    Args:
+      builder: a tfds data set with features image, object and azimuth_deg, as `data_prep --turntable` makes it.
+      split: of it.
+
+    Returns:
+      (uint8 [N, K, H, W, 3], azimuth_deg [K]) of N objects from K sides.
+
+    Raises:
+      UserError: no such features, or not every object from the same sides.
+    """
+    found = labelled(builder, split, "object", "azimuth_deg")
+    if found is None:
+        raise UserError(f"{builder.data_path} has no object and azimuth_deg: make it with data_prep's --turntable")
+    order = np.lexsort(found[:0:-1])  # by object, then by azimuth
+    images, objects, azimuth_deg = (values[order] for values in found)
+    count = len(np.unique(objects))
+    if len(images) % count or not np.array_equal(azimuth_deg, np.tile(azimuth_deg[: len(images) // count], count)):
+        raise UserError(f"{builder.data_path} does not show every object from the same sides: make it with data_prep's --turntable")
+    return images.reshape(count, -1, *images.shape[1:]), azimuth_deg[: len(images) // count].astype(np.float64)
+
+
+def regressor(builder, split: str, judged_on, cache: str, seed: int = 0, ground=None) -> PoseRegressor:
+    """The pose regressor of a labelled data set: read from the cache, or trained (a minute or two) and put there.
+
+    Args:
+      builder: the tfds data set, with features image, azimuth_deg and elevation_deg.
+      split: of it, to learn from.
+      judged_on: names of the splits on which it is judged; where there is none, on 500 images kept from `split`.
+      cache: folder.
+      seed: of weights and order.
+      ground: uint8 [3], the colour behind all objects: it is then given silhouettes instead of pixels; None for pixels.
+
+    Returns:
+      A `PoseRegressor`; its `held_out` is of the first split that judges it, its `elsewhere` of the others.
+
+    Raises:
+      UserError: too few images.
+    """
+    names = [split, *judged_on]
+    shards = [os.fspath(p) for name in names for p in builder.info.splits[name.partition("[")[0]].filepaths]
+    what = "pixels" if ground is None else f"silhouettes on {ground.tolist()} beyond {outlines.DIFFERS}"
+    path = Path(cache) / f"{content_key('pose', shards, f'{names} {seed} {EPOCHS} {what}')}.keras"
+    facts = path.with_suffix(".json")
+    if path.exists() and facts.exists():
+        return PoseRegressor(keras.models.load_model(path), *json.loads(facts.read_text()), ground)
+    images, *poses = labelled(builder, split, "azimuth_deg", "elevation_deg")
+    if len(images) < 2 * HELD_OUT:
+        raise UserError(f"{builder.data_path} has {len(images)} images: a pose regressor needs at least {2 * HELD_OUT}")
+    print(f"training a pose regressor on {len(images)} images ({what.partition(' ')[0]})", flush=True)
+    trained = train(images, *poses, seed, ground=ground, held_out=0 if judged_on else HELD_OUT)
+    for name in judged_on:
+        images, *poses = labelled(builder, name, "azimuth_deg", "elevation_deg")
+        trained.elsewhere[name] = judge_regressor(trained, images, *poses)
+    if judged_on:
+        trained.held_out = trained.elsewhere.pop(judged_on[0])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    trained.network.save(temporary)
+    facts.write_text(json.dumps([trained.held_out, trained.elsewhere]))
+    temporary.replace(path)  # last: the pair is complete once the network is there
+    return trained
+
+
+def train(images, azimuth_deg, elevation_deg, seed=0, epochs=EPOCHS, ground=None, held_out=HELD_OUT) -> PoseRegressor:
+    """Trains on all but the first `held_out` images (in a shuffled order) and judges on those, if there are any.
+
+    Args:
+      images: uint8 [N, H, W, 3].
+      azimuth_deg, elevation_deg: [N].
+      seed: of weights and order.
+      epochs: over the images.
+      ground: as in `regressor`.
+      held_out: how many images are not learnt from.
+    """
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        keras.utils.set_random_seed(seed)
+        order = np.random.default_rng(seed).permutation(len(images))
+        images, azimuth_deg, elevation_deg = images[order], azimuth_deg[order], elevation_deg[order]
+        radians = np.radians(azimuth_deg)
+        targets = np.stack([np.cos(radians), np.sin(radians), elevation_deg / _ELEVATION_UNIT_DEG], 1).astype(np.float32)
+        network = _network(images.shape[1:])
+        steps = epochs * -(-(len(images) - held_out) // BATCH)
+        network.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-3, steps)), "mse")
+        given = images if ground is None else as_images(outlines.silhouettes(images, ground))
+        stream = tf.data.Dataset.from_tensor_slices((given[held_out:], targets[held_out:])).shuffle(len(images), seed=seed)
+        stream = stream.batch(BATCH).map(lambda x, y: (tf.cast(x, tf.float32) / 127.5 - 1.0, y)).prefetch(2)
+        network.fit(stream, epochs=epochs, shuffle=False, verbose=0)
+        made = PoseRegressor(network, {}, {}, ground)
+        if held_out:
+            made.held_out = judge_regressor(made, images[:held_out], azimuth_deg[:held_out], elevation_deg[:held_out])
+        return made
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _network(shape):
+    layers = [keras.layers.Input(shape)]
+    for filters in (32, 64, 128, 256):
+        layers += [keras.layers.Conv2D(filters, 4, 2, "same"), keras.layers.BatchNormalization(), keras.layers.LeakyReLU(0.2)]
+    return keras.Sequential([*layers, keras.layers.Flatten(), keras.layers.Dropout(0.3), keras.layers.Dense(3)])
+
+
+def judge_regressor(read, images, azimuth_deg, elevation_deg):
+    """What the regressor can tell of images it has not seen.
+
+    Returns:
+      Dict: azimuth_mae_deg, elevation_mae_deg, and ambiguous_share, the share of azimuths it misses by more than 90 degrees
+      (a front taken for a back: the objects' symmetry, or the regressor's weakness).
+    """
+    azimuth, elevation = read(images)
+    error = np.abs(wrap(azimuth - azimuth_deg))
+    return {
+        "azimuth_mae_deg": float(error.mean()),
+        "elevation_mae_deg": float(np.abs(elevation - elevation_deg).mean()),
+        "ambiguous_share": float(np.mean(error > AMBIGUOUS_DEG)),
+    }

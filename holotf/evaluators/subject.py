@@ -1,0 +1,131 @@
+"""What is judged: a model and the data beside it, and what several evaluators look at, made once."""
+
+import functools
+import hashlib
+import os
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from holotf import data, features
+from holotf.errors import UserError
+from holotf.evaluators import outlines, regressor
+
+LEVEL = " --elevation 0,0 --distance 1000,1000"  # a camera far away: as good as orthographic
+
+
+@functools.cache
+def extractor(name: str):
+    """The feature extractor of that name, kept."""
+    return features.extractor(name)
+
+
+class Subject:
+    """A model, its config, and what is drawn of it and of its data.
+
+    Args:
+      model: what is judged.
+      config: the experiment; `config.evaluate` says how.
+
+    Attributes:
+      notes: what a reader of the figures has to know, in the order in which it was said.
+      alarms: those of the notes that are to be seen at once.
+
+    Raises:
+      UserError: the data are not there, or not whole.
+    """
+
+    def __init__(self, model, config):
+        self.model, self.config, self.settings = model, config, config.evaluate
+        self.source = data.open_sources(config.data)
+        self.notes, self.alarms = [], []
+
+    def note(self, text: str, alarm: bool = False) -> None:
+        """Says something to the reader of the figures."""
+        self.notes.append(text)
+        if alarm:
+            self.alarms.append(text)
+
+    @property
+    def builder(self):
+        """The data set."""
+        return self.source.builder
+
+    @property
+    def unseen_split(self) -> str | None:
+        """The split that the model has not seen, if there is one."""
+        return self.settings.split if self.settings.split in self.builder.info.splits else None
+
+    @property
+    def poses_known(self) -> bool:
+        """Whether the data say from where they were drawn."""
+        return {"azimuth_deg", "elevation_deg"} <= set(self.builder.info.features)
+
+    @functools.cached_property
+    def extractor(self):
+        """The feature extractor that the config names."""
+        return extractor(self.settings.extractor)
+
+    def features(self, sweeps) -> np.ndarray:
+        """Features of uint8 [N, K, H, W, 3]: [N, K, F]."""
+        return self.extractor(sweeps.reshape(-1, *sweeps.shape[2:])).reshape(*sweeps.shape[:2], -1)
+
+    @functools.cached_property
+    def latents(self):
+        """Of the identities whose sweeps are judged."""
+        return self.model.latents(range(self.settings.identities))
+
+    @functools.cached_property
+    def asked_deg(self) -> np.ndarray:
+        """The azimuths of a sweep that closes the circle, from its first: [K]."""
+        return np.arange(self.settings.views) * 360.0 / self.settings.views
+
+    @functools.cached_property
+    def sweep(self) -> np.ndarray:
+        """Each identity from all sides: uint8 [N, K, H, W, 3]."""
+        return self.model.sweep(self.latents, "azimuth_deg", self.settings.views)
+
+    @functools.cached_property
+    def level_sweep(self) -> np.ndarray:
+        """The same, looked at horizontally."""
+        return self.model.sweep(self.latents, "azimuth_deg", self.settings.views, elevation_deg=0.0)
+
+    @functools.cached_property
+    def turntables(self):
+        """Real objects from all sides, as `regressor.turntables` gives them; (None, None) where the config has none."""
+        return self._turntables(self.settings.turntables)
+
+    @functools.cached_property
+    def level_turntables(self):
+        """The same, looked at horizontally and from far away."""
+        return self._turntables(self.settings.turntables and self.settings.turntables + LEVEL)
+
+    def _turntables(self, arguments):
+        if not arguments:
+            return None, None
+        name = hashlib.sha256(arguments.encode()).hexdigest()[:16]
+        folder = os.path.join(self.settings.cache, f"turntables-{name}")
+        data.prepare_missing(folder, arguments, "evaluate.turntables")
+        settings = ConfigDict({"dir": folder, "prepare": arguments, "split": "train"})
+        real, sides = regressor.turntables(data.open_folder(settings), "train")
+        size = self.config.model.image_size
+        if real.shape[2] != size:
+            raise UserError(f"evaluate.turntables={arguments!r} draws {real.shape[2]} px: add --size {size}")
+        return real, sides
+
+    @functools.cached_property
+    def ground(self):
+        """The one colour behind all objects, uint8 [3], or None where there is none."""
+        images, *_ = regressor.labelled(self.builder, self.config.data.split, count=500)
+        return outlines.plain_ground(images)
+
+    def reader(self, silhouettes: bool = False) -> regressor.PoseRegressor:
+        """The pose regressor, on pixels or on silhouettes: from the cache, or trained."""
+        return regressor.regressor(
+            self.builder,
+            self.config.data.split,
+            [name for name in (self.settings.split, "unseen") if name in self.builder.info.splits],
+            self.settings.cache,
+            self.config.seed,
+            self.ground if silhouettes else None,
+        )
