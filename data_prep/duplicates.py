@@ -2,7 +2,8 @@
 
 Two images are near-duplicates where their perceptual hashes (imagehash's phash: signs of the 16 x 16 lowest frequencies of the
 grey image, 256 bits) differ in at most DISTANCE bits, and no patch of a 4 x 4 grid differs by more than CHROMA levels of Cb or
-Cr: the hash alone takes a red and a blue shirt, or two plain walls, for one. Mirrored, cropped and turned copies are different.
+Cr: the hash alone takes a red and a blue shirt for one. Mirrored, cropped and turned copies are different, and so may be copies
+of images without any detail, where rounding decides the signs: what is in doubt is kept.
 """
 
 from typing import NamedTuple

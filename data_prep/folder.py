@@ -161,7 +161,7 @@ def share_out(found: Found, test: Part, dedupe: bool, workers: int) -> tuple[dic
         where = f", see {DUPLICATES_FILE}" if groups else ""
         print(f"{len(dropped)} near-duplicates left out, of {len(groups)} images{where}", file=sys.stderr)
     if found.splits:
-        parts = {split: [name for name in names if found.splits[name] == split] for split in sorted(set(found.splits.values()))}
+        parts = {split: [name for name in names if found.splits[name] == split] for split in dict.fromkeys(_SPLITS.values())}
     else:
         parts = cut(names, seen, test)
     if not parts["train"]:
