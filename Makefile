@@ -24,7 +24,7 @@ bench: $(VENV)/.ready $(if $(PEER),$(VENV)-peer/.ready)
 	$(RUN) -m benchmarks.resample
 	$(RUN) -m benchmarks.input
 	$(RUN) -m benchmarks.infer
-	test -e $(DATA) || $(RUN) -m data_prep blocks --size 32 --out $(DATA)
+	test -e $(DATA) || $(RUN) -m data_prep blocks --size 32 --count 12500 --test 2500 --out $(DATA)
 	$(RUN) -m benchmarks.scaling --data $(DATA)
 
 $(VENV)-peer/.ready:

@@ -32,6 +32,7 @@ setup(
         "gpu": ["tensorflow[and-cuda]==2.21.0"],
         "render": ["moderngl==5.13.0", "trimesh>=4.4", "scipy>=1.13"],
         "beam": ["apache-beam==2.77.0"],
+        "dedupe": ["imagehash>=4.3.2"],
         "test": [
             "pytest>=8.2",
             "pytest-xdist>=3.6",
@@ -41,6 +42,7 @@ setup(
             "moderngl==5.13.0",
             "trimesh>=4.4",
             "apache-beam==2.77.0",
+            "imagehash>=4.3.2",
         ],
     },
 )

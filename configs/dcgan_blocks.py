@@ -17,7 +17,7 @@ def get_config(variant="bce"):
         raise UserError(f"dcgan_blocks:{variant}: use one of {', '.join(VARIANTS)}")
     config = base.get_config("dcgan")
     config.data.dir = "data/blocks32"
-    config.data.prepare = "blocks --size 32 --count 10000"
+    config.data.prepare = "blocks --size 32 --count 12500 --test 2500"
     config.model.image_size = 32
     config.model.z_dim = 100
     config.loss.gan = variant.removesuffix("_gp")

@@ -15,7 +15,7 @@ def get_config():
     """32 px, half width, bfloat16."""
     config = base.get_config()
     config.data.dir = "data/blocks32"
-    config.data.prepare = "blocks --size 32 --count 10000"
+    config.data.prepare = "blocks --size 32 --count 12500 --test 2500"
     config.model.image_size = 32
     config.model.gf = config.model.df = 32
     config.optim.d_lr = config.optim.g_lr = 2e-4

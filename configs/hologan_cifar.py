@@ -4,7 +4,7 @@
     python -m benchmarks.table1 --data data/cifar32 --kimg 64 --seeds 1 --models dcgan lsgan wgan_gp vae hologan=hologan_cifar
 
 Data      `catalogue cifar10` downloads it; where only images are at hand:
-          python -m data_prep folder --source ARCHIVE --subdir train --size 32 --out data/cifar32
+          python -m data_prep folder --source ARCHIVE --size 32 --out data/cifar32     (train/ and test/ become the splits)
 Result    64 kimg, seed 0, 2 cores, 2026-11-22: KID x 100 of 14.5 (DCGAN: 27.1), textures and no things; 17 minutes beside other
           work: docs/results.md
 Views are narrow, as for any photographs taken from the front; no warm-up of the latents: there is no common object to turn first.

@@ -11,7 +11,7 @@ def get_config():
     """32 px, half width, bfloat16."""
     config = base.get_config("vae")
     config.data.dir = "data/blocks32"
-    config.data.prepare = "blocks --size 32 --count 10000"
+    config.data.prepare = "blocks --size 32 --count 12500 --test 2500"
     config.model.image_size = 32
     config.model.z_dim = 64
     config.model.beta_warmup_kimg = 32.0

@@ -1,8 +1,9 @@
 """Ray-cast furniture made of random boxes: no downloads, every view labelled.
 
-Example i depends on --seed and i alone: neither on --count nor on the number of workers. Each object stands in the unit
-sphere about the centre of its bounding box and is seen once, or --turntable times, by a perspective camera whose field of view
-just holds that sphere at the smallest --distance: nothing is ever cut.
+Example i depends on --seed and i alone: neither on --count, --test nor on the number of workers. The objects of `train` are
+number 0, 1, 2 and so on, those of `test` number 1,000,000,000 and on: no object changes sides, however many of either are asked
+for. Each object stands in the unit sphere about the centre of its bounding box and is seen once, or --turntable times, by a
+perspective camera whose field of view just holds that sphere at the smallest --distance: nothing is ever cut.
 """
 
 import argparse
@@ -13,9 +14,11 @@ import numpy as np
 
 from data_prep import raycast
 from data_prep.images import encode
+from data_prep.splits import DEFAULT_TEST, Split, add_test_flag, parse_part
 from holotf.errors import UserError
 
 EXAMPLES_PER_TASK = 32
+FIRST_OBJECT = {"train": 0, "test": 1_000_000_000, "unseen": 2_000_000_000}  # Not the last of --count: those move with it.
 PARTS = ("seat", "back", "legs")  # What the three colours of an example belong to: seat or board, back or sides, legs.
 
 # Furniture-like colours, none near the white of the background. RGB in [0, 1].
@@ -41,12 +44,13 @@ _WOODS_AND_METALS = _PALETTE[[8, 9, 10]]
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds this source's flags."""
     parser.add_argument("--kinds", default="chair", help=f"comma-separated: {', '.join(KINDS)} (default chair)")
-    add_render_flags(parser)
+    add_render_flags(parser, "by object")
 
 
-def add_render_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds what every source that renders asks: how many images, from which seed, from where."""
-    parser.add_argument("--count", type=int, default=10_000, help="images (default 10000)")
+def add_render_flags(parser: argparse.ArgumentParser, by: str) -> None:
+    """Adds what every source that renders asks: how many images, from which seed, from where; `by` says how splits are cut."""
+    parser.add_argument("--count", type=int, default=10_000, help="images of train and test together (default 10000)")
+    add_test_flag(parser, f"{by} (default {DEFAULT_TEST}; with --turntable 0)".replace("%", "%%"))
     parser.add_argument("--seed", type=int, default=0, help="0 or more (default 0)")
     ranges = {
         "azimuth": ("0,360", "degrees, uniform"),
@@ -62,8 +66,8 @@ def add_render_flags(parser: argparse.ArgumentParser) -> None:
 
 def parse_render_flags(args: argparse.Namespace) -> dict[str, tuple[float, float]]:
     """Checks those flags and returns the camera's ranges by feature; UserError names a flag that makes no sense."""
-    if args.count < 1:
-        raise UserError(f"--count {args.count}: use 1 or more")
+    if not 1 <= args.count <= FIRST_OBJECT["test"]:
+        raise UserError(f"--count {args.count}: use 1 or more, and at most {FIRST_OBJECT['test']}")
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}: use 0 or more")
     if args.turntable < 1 or args.count % args.turntable:
@@ -73,6 +77,24 @@ def parse_render_flags(args: argparse.Namespace) -> dict[str, tuple[float, float
         "elevation_deg": parse_range("--elevation", args.elevation, -90, 90),
         "distance": parse_range("--distance", args.distance, 1.2, 1000),
     }
+
+
+def train_and_test(args: argparse.Namespace) -> dict[str, int]:
+    """How many images of --count each of these splits gets; UserError where --test makes no sense."""
+    default = DEFAULT_TEST if args.turntable == 1 else "0"
+    test = parse_part("--test", default if args.test is None else args.test)
+    if args.turntable == 1 or test.share is None:
+        test_images = test.of(args.count)
+    else:  # whole turns
+        test_images = test.of(args.count // args.turntable, "turntables") * args.turntable
+    check_turns(args.turntable, str(test), test_images)
+    return {"train": args.count - test_images, "test": test_images}
+
+
+def check_turns(turntable: int, given: str, images: int) -> None:
+    """UserError where `images`, as `given` by a flag, are no whole number of turns."""
+    if images % turntable:
+        raise UserError(f"{given} --turntable {turntable}: use a multiple of {turntable} images")
 
 
 def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
@@ -86,7 +108,7 @@ def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
         if kind not in KINDS:
             raise UserError(f"--kinds {kind!r} is unknown: use {', '.join(KINDS)}")
     views = parse_render_flags(args)
-    starts = range(0, args.count, EXAMPLES_PER_TASK)
+    counts = train_and_test(args)
     number = tfds.features.Scalar(np.float32)
     return ImageBuilder(
         data_dir=data_dir,
@@ -94,7 +116,7 @@ def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
         description=(
             f"Ray-cast furniture ({', '.join(kinds)}) of random boxes by holotf's data_prep.blocks: seed {args.seed}, "
             f"azimuth {args.azimuth} and elevation {args.elevation} degrees (the camera's), distance {args.distance} bounding "
-            "radii. CC0."
+            f"radii; {counts['test']} images of other objects are test. CC0."
         ),
         features={
             "image": tfds.features.Image(shape=(args.size, args.size, 3), encoding_format="png"),
@@ -105,12 +127,18 @@ def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
             "colours": tfds.features.Tensor(shape=(len(PARTS), 3), dtype=np.uint8, doc=f"RGB of {', '.join(PARTS)}"),
         },
         function=functools.partial(examples, seed=args.seed, kinds=kinds, views=views, size=args.size, turntable=args.turntable),
-        tasks=[(start, min(start + EXAMPLES_PER_TASK, args.count)) for start in starts],
-        total=args.count,
+        splits={split: Split(tasks_of(split, count, args.turntable), count) for split, count in counts.items()},
         workers=args.workers,
         beam=args.beam is not None,
         config="hologan_blocks",
     )
+
+
+def tasks_of(split: str, count: int, turntable: int = 1) -> list[tuple[int, int]]:
+    """The first index of each task of a split, and the one after its last."""
+    first = FIRST_OBJECT[split] * turntable
+    starts = range(first, first + count, EXAMPLES_PER_TASK)
+    return [(start, min(start + EXAMPLES_PER_TASK, first + count)) for start in starts]
 
 
 def parse_range(flag: str, text: str, lowest: float, highest: float) -> tuple[float, float]:

@@ -12,13 +12,14 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from data_prep.splits import Split
 from data_prep.work import Skipped, ordered_map
 from holotf.errors import UserError
 
@@ -27,7 +28,7 @@ SKIPPED_FILE = "skipped.txt"
 
 
 class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """One split, `train`, made from independent tasks: on all cores of this machine, or by an Apache Beam runner.
+    """Named splits, made from independent tasks: on all cores of this machine, or by an Apache Beam runner.
 
     Args:
       data_dir: the temporary folder `build` hands to a source's `builder(args, data_dir)`.
@@ -35,14 +36,14 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       description: one paragraph on what the examples are, where they come from and under what licence.
       features: name -> tfds feature; `image` is `tfds.features.Image(shape=(size, size, 3), ...)`, with, where known,
         `label` (ClassLabel), `azimuth_deg`, `elevation_deg` (float32).
-      function: picklable; task -> list of (key, example). Keys are unique strings or integers, an example is a dict of the
-        features (an image as uint8 [H,W,3], or as PNG/JPEG bytes already encoded, which spares this process the work) or a
-        `Skipped(reason)`. It runs in spawned processes: the module that defines it must not import TensorFlow at top level.
-      tasks: picklable tasks, for Beam in a list; the result does not depend on how the work is cut into tasks.
-      total: how many examples (with skipped ones) there will be; for the progress bar and `max_bad`.
+      function: picklable; task -> list of (key, example). Keys are strings or integers, unique over all splits, an example is a
+        dict of the features (an image as uint8 [H,W,3], or as PNG/JPEG bytes already encoded, which spares this process the work)
+        or a `Skipped(reason)`. It runs in spawned processes: the module that defines it must not import TensorFlow at top level.
+      splits: name -> `Split`: picklable tasks, and how many examples they make; the result does not depend on how the work is cut
+        into tasks. Splits of no examples are not written.
       workers: spawned processes; 0 calls `function` in this process.
       beam: True returns a Beam transform instead of a Python iterator; examples have the same bytes.
-      max_bad: the largest share of skipped inputs that is still acceptable, 0 to 1.
+      max_bad: the largest share of skipped inputs, of those of all splits, that is still acceptable, 0 to 1.
       files: name -> text of files to lie beside the shards, such as CREDITS.
       config: the experiment in configs/ to start from; printed when the build is done.
       citation, homepage: as in `tfds.core.DatasetInfo`.
@@ -58,8 +59,7 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         description: str,
         features: dict[str, Any],
         function: Callable[[Any], list[tuple[str | int, Any]]],
-        tasks: Iterable[Any],
-        total: int,
+        splits: dict[str, Split],
         workers: int,
         beam: bool = False,
         max_bad: float = 0.0,
@@ -72,14 +72,14 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self._about = {"description": description, "citation": citation, "homepage": homepage}
         self._features = features
         self._function = function
-        self._tasks = tasks
-        self._total = total
+        self._splits = {split: work for split, work in splits.items() if work.total}
+        self._total = sum(work.total for work in self._splits.values())
         self._workers = workers
         self._beam = beam
         self._max_bad = max_bad
         self.config_name = config
         self._files = files or {}
-        self._skipped_path = Path(data_dir) / SKIPPED_FILE
+        self._skipped_paths = {split: Path(data_dir) / f"{split}-{SKIPPED_FILE}" for split in self._splits}
         super().__init__(data_dir=os.fspath(data_dir))
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -88,18 +88,21 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _split_generators(self, dl_manager):
         del dl_manager  # Nothing is downloaded.
-        return {"train": self._generate_examples()}
+        return {split: self._generate_examples(split) for split in self._splits}
 
-    def _generate_examples(self):
-        return self._beam_examples() if self._beam else self._local_examples()
+    def _generate_examples(self, split):
+        return self._beam_examples(split) if self._beam else self._local_examples(split)
 
-    def _local_examples(self) -> Iterator[tuple[str | int, dict[str, Any]]]:
-        results = ordered_map(self._function, self._tasks, self._workers)
+    def _local_examples(self, split: str) -> Iterator[tuple[str | int, dict[str, Any]]]:
+        names = list(self._splits)
+        before = sum(self._splits[name].total for name in names[: names.index(split)])
+        bar = {"total": self._total, "initial": before, "desc": f"{self.name} {split}", "unit": " examples", "file": sys.stderr}
+        results = ordered_map(self._function, self._splits[split].tasks, self._workers)
         # Closed by name, so that workers end with a failed or interrupted build and not when garbage is collected.
         with (
             contextlib.closing(results),
-            open(self._skipped_path, "w", encoding="utf-8") as skipped,
-            tqdm(total=self._total, desc=self.name, unit=" examples", file=sys.stderr, mininterval=0.5) as bar,
+            open(self._skipped_paths[split], "w", encoding="utf-8") as skipped,
+            tqdm(mininterval=0.5, **bar) as progress,
         ):
             for result in results:
                 for key, example in result:
@@ -107,14 +110,14 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                         skipped.write(_skipped_line((key, example)) + "\n")
                     else:
                         yield key, example
-                bar.update(len(result))
+                progress.update(len(result))
         self._check_skipped()  # Here too: tfds itself fails on no examples at all, with a riddle.
 
-    def _beam_examples(self):
+    def _beam_examples(self, split: str):
         import apache_beam as beam
 
         # Bound to locals: a lambda that held `self` would pickle the builder.
-        function, tasks, skipped_path = self._function, self._tasks, os.fspath(self._skipped_path)
+        function, tasks, skipped_path = self._function, self._splits[split].tasks, os.fspath(self._skipped_paths[split])
 
         @beam.ptransform_fn
         def examples(pipeline):
@@ -135,13 +138,19 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             print(f"{len(lines)} of {self._total} inputs skipped: see {SKIPPED_FILE}", file=sys.stderr)
 
     def _check_skipped(self) -> list[str]:
-        lines = sorted(self._skipped_path.read_text(encoding="utf-8").splitlines())
+        """The lines of skipped.txt, of the splits made so far; UserError where they are too many, or all that a split has."""
+        paths = {split: path for split, path in self._skipped_paths.items() if path.exists()}
+        by_split = {split: path.read_text(encoding="utf-8").splitlines() for split, path in paths.items()}
+        lines = sorted(line for part in by_split.values() for line in part)
+        listed = "\n  ".join(lines[:50]) + (f"\n  ... and {len(lines) - 50} more" if len(lines) > 50 else "")
         if len(lines) > self._max_bad * self._total or len(lines) == self._total:
-            listed = "\n  ".join(lines[:50]) + (f"\n  ... and {len(lines) - 50} more" if len(lines) > 50 else "")
             raise UserError(
                 f"{len(lines)} of {self._total} inputs could not be used, more than --max-bad {self._max_bad:.2%} allows: "
                 f"mend or remove them, or raise --max-bad\n  {listed}"
             )
+        for split, part in by_split.items():
+            if len(part) == self._splits[split].total:
+                raise UserError(f"none of {len(part)} inputs of the split {split} could be used: mend or remove them\n  {listed}")
         return lines
 
 
@@ -198,12 +207,13 @@ def build(
         folder = Path(builder.data_dir)
         if hasattr(builder, "finish"):
             builder.finish(folder)
-        examples = builder.info.splits["train"].num_examples
+        made = {split: info.num_examples for split, info in builder.info.splits.items()}
         _replace(folder, out, aside=temporary.with_name(temporary.name + _ASIDE))
     seconds = time.monotonic() - start_s
+    listed = ", ".join(f"{split} {count:,}" for split, count in made.items())
     config = getattr(builder, "config_name", "hologan_folder")
     print(
-        f"{out}: {examples:,} examples in {seconds:.1f} s\n"
+        f"{out}: {sum(made.values()):,} examples in {seconds:.1f} s ({listed})\n"
         f"train on it: python main.py --config configs/{config}.py --config.data.dir={shlex.quote(os.fspath(out))} "
         f"--config.model.image_size={builder.info.features['image'].shape[0]}"
     )

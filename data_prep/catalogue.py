@@ -1,7 +1,8 @@
 """Any image data set of the tfds catalogue (celeb_a, cars196, lsun/bedroom, shapes3d, cifar10, mnist), made square and small.
 
 It is downloaded where tfds has not prepared it yet; some (celeb_a from a browser, cars196) must be fetched by hand, and the
-error says how. Class labels (`label`, and shapes3d's `label_orientation` and the like) are kept.
+error says how. Class labels (`label`, and shapes3d's `label_orientation` and the like) are kept. The set's own splits are written
+under their own names; where it has train only, or --split names what to take, the last 10% of that become test.
 """
 
 import argparse
@@ -12,15 +13,20 @@ import os
 from pathlib import Path
 
 from data_prep.images import Crop, encode, parse_crop, prepare
+from data_prep.splits import DEFAULT_TEST, Split, add_test_flag, parse_part
 from holotf.errors import UserError
 
 EXAMPLES_PER_TASK = 256
+Range = tuple[str, int, int]  # a split of the original, from which example to before which
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds this source's flags."""
     parser.add_argument("name", metavar="NAME", help="the data set's name in the catalogue, with its config: lsun/bedroom")
-    parser.add_argument("--split", default="train", help="in tfds notation, slices and sums too: train[:90%%] (default train)")
+    parser.add_argument(
+        "--split", help="what to cut into train and test, in tfds notation, slices and sums too: train[:90%%] (default: all splits)"
+    )
+    add_test_flag(parser, f"the last of them (default: the set's own splits, or {DEFAULT_TEST})".replace("%", "%%"))
     parser.add_argument(
         "--data-dir", type=Path, help="where tfds keeps its data sets (default: $TFDS_DATA_DIR, ~/tensorflow_datasets)"
     )
@@ -40,25 +46,15 @@ def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
     original = _prepared(args.name, args.data_dir)
     image_key = _image_key(original)
     label_keys = [key for key, feature in original.info.features.items() if isinstance(feature, tfds.features.ClassLabel)]
-    try:
-        ranges = tfds.core.ReadInstruction.from_spec(args.split).to_absolute(original.info.splits)
-    except Exception as error:  # tfds raises ValueError, AssertionError or KeyError, each with a paragraph.
-        raise UserError(f"--split {args.split!r}: {args.name} has {', '.join(original.info.splits)}") from error
-    tasks = []
-    for part in ranges:
-        start, stop = part.from_ or 0, original.info.splits[part.splitname].num_examples if part.to is None else part.to
-        cuts = [*range(start, stop, EXAMPLES_PER_TASK), stop]
-        tasks += [(part.splitname, low, high) for low, high in itertools.pairwise(cuts)]
-    if not tasks:
-        raise UserError(f"--split {args.split!r} of {args.name} is empty: name a larger slice")
+    parts = parts_of(original, args.split, args.test)
     features = {"image": tfds.features.Image(shape=(args.size, args.size, 3), encoding_format=args.encoding)}
     features |= {key: tfds.features.ClassLabel(names=original.info.features[key].names) for key in label_keys}
     return ImageBuilder(
         data_dir=data_dir,
         name=args.name.replace("/", "_").replace(":", "_").replace(".", "_"),
         description=(
-            f"{original.info.full_name}, split {args.split}, by holotf's data_prep.catalogue: crop {args.crop}, resized to "
-            f"{args.size} px. The original's description: {original.info.description}"
+            f"{original.info.full_name}, {args.split or ', '.join(parts)}, by holotf's data_prep.catalogue: crop {args.crop}, "
+            f"resized to {args.size} px. The original's description: {original.info.description}"
         ),
         citation=original.info.citation,
         homepage=original.info.homepage,
@@ -73,11 +69,58 @@ def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
             encoding=args.encoding,
             threads=max(args.workers, 1),
         ),
-        tasks=tasks,
-        total=sum(stop - start for _, start, stop in tasks),
+        splits={split: Split(_tasks(ranges), _length(ranges)) for split, ranges in parts.items()},
         workers=0,  # Reading needs TensorFlow, which is here already; PIL works in threads.
         beam=args.beam is not None,
     )
+
+
+def parts_of(original, split: str | None, test: str | None) -> dict[str, list[Range]]:
+    """Which ranges of the original's splits make up each split here.
+
+    Args:
+      original: its tfds builder.
+      split: of --split; None: the set's own.
+      test: of --test; None: the set's own, or DEFAULT_TEST of the one there is.
+    """
+    import tensorflow_datasets as tfds
+
+    own = original.info.splits
+    if split is None and "train" not in own:
+        raise UserError(f"NAME {original.name!r} has {', '.join(own)} and no train: say what to train on with --split")
+    part = parse_part("--test", DEFAULT_TEST if test is None else test)
+    if split is None and len(own) > 1:
+        if test is not None and part:
+            raise UserError(f"{part}: {original.name} has {', '.join(own)}: leave it out, or cut one of them with --split train")
+        return {name: [(name, 0, info.num_examples)] for name, info in own.items() if test is None or name == "train"}
+    try:
+        ranges = tfds.core.ReadInstruction.from_spec(split or "train").to_absolute(own)
+    except Exception as error:  # tfds raises ValueError, AssertionError or KeyError, each with a paragraph.
+        raise UserError(f"--split {split!r}: {original.name} has {', '.join(own)}") from error
+    ends = [own[part.splitname].num_examples if part.to is None else part.to for part in ranges]
+    ranges = [(part.splitname, part.from_ or 0, end) for part, end in zip(ranges, ends, strict=True)]
+    if not _length(ranges):
+        raise UserError(f"--split {split!r} of {original.name} is empty: name a larger slice")
+    left = _length(ranges) - part.of(_length(ranges))
+    parts = {"train": [], "test": []}
+    for name, start, stop in ranges:
+        cut = min(stop, start + left)
+        parts["train"].append((name, start, cut))
+        parts["test"].append((name, cut, stop))
+        left -= cut - start
+    return {name: [part for part in ranges if part[1] < part[2]] for name, ranges in parts.items()}
+
+
+def _length(ranges: list[Range]) -> int:
+    return sum(stop - start for _, start, stop in ranges)
+
+
+def _tasks(ranges: list[Range]) -> list[Range]:
+    tasks = []
+    for name, start, stop in ranges:
+        cuts = [*range(start, stop, EXAMPLES_PER_TASK), stop]
+        tasks += [(name, low, high) for low, high in itertools.pairwise(cuts)]
+    return tasks
 
 
 def _prepared(name: str, data_dir: Path | None):
@@ -111,7 +154,7 @@ def _image_key(original) -> str:
 
 
 def examples(
-    task: tuple[str, int, int],
+    task: Range,
     folder: str,
     image_key: str,
     label_keys: list[str],

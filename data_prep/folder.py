@@ -3,33 +3,50 @@
 With two or more class folders (after outer folders that hold everything are passed over) each image carries its folder as
 `label`. Images are turned upright (EXIF), made RGB on white, cropped, and resized with antialiasing. What cannot be read is
 listed in skipped.txt beside the shards.
+
+Folders train, test and val (or valid, validation) become the splits train, test and validation. Where there are none, 10% of the
+images become test, by a hash of their pixels: copies of an image, whatever their names and lossless encodings, fall to one side.
 """
 
 import argparse
+import contextlib
 import functools
 import io
 import itertools
 import os
+import sys
 import tarfile
 import zipfile
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from PIL import Image
+from tqdm import tqdm
 
-from data_prep.images import Crop, encode, parse_crop, prepare
-from data_prep.work import Skipped
+from data_prep import duplicates
+from data_prep.images import Crop, encode, parse_crop, prepare, to_rgb
+from data_prep.splits import DEFAULT_TEST, Part, Split, add_test_flag, hash_of, parse_part, test_below
+from data_prep.work import Skipped, ordered_map
 from holotf.errors import UserError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 FILES_PER_TASK = 32
-_SPLITS = {"train", "test", "val", "valid", "validation"}
+DUPLICATES_FILE = "duplicates.txt"
+_SPLITS = {"train": "train", "test": "test", "val": "validation", "valid": "validation", "validation": "validation"}
+File = tuple[str, str | None, bytes | None]  # name, class, and where it cannot be read by name, its content
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds this source's flags."""
     parser.add_argument("--source", type=Path, required=True, metavar="PATH", help="a folder, .zip, .tar, .tar.gz or .tgz")
-    parser.add_argument("--subdir", metavar="DIR", help="use only this folder inside it, e.g. train; . for all of it")
+    parser.add_argument("--subdir", metavar="DIR", help="use only this folder inside it, e.g. train; . for all of it as one")
+    parser.add_argument("--classes", action="append", metavar="A,B", help="only images in these class folders (default: all)")
+    add_test_flag(parser, f"by a hash of the pixels (default: the source's own splits, or {DEFAULT_TEST})".replace("%", "%%"))
+    parser.add_argument(
+        "--dedupe", action="store_true", help=f"keep one of each group of near-duplicates, and list them in {DUPLICATES_FILE}"
+    )
     parser.add_argument(
         "--crop", default="center", help="center: the largest centred square (default); none; H,W: a centred H x W, in pixels"
     )
@@ -44,30 +61,114 @@ def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
     from data_prep.build import ImageBuilder
 
     crop, max_bad = parse_crop(args.crop), parse_share("--max-bad", args.max_bad)
+    test = parse_part("--test", DEFAULT_TEST if args.test is None else args.test)
+    if args.dedupe:
+        duplicates.check_installed()
+    found = find(args, test)
+    parts, files = share_out(found, test, args.dedupe, args.workers)
+    work = {split: Split(found.tasks(names), len(names)) for split, names in parts.items()}
+    if args.beam is not None:
+        work = {split: Split(list(tasks), total) for split, (tasks, total) in work.items()}
+    features = {"image": tfds.features.Image(shape=(args.size, args.size, 3), encoding_format=args.encoding)}
+    if found.labels:
+        features["label"] = tfds.features.ClassLabel(names=sorted(set(found.labels.values())))
+    return ImageBuilder(
+        data_dir=data_dir,
+        name="folder",
+        description=(
+            f"Images of {found.source.name}/{found.root} by holotf's data_prep.folder: crop {args.crop}, resized to {args.size} "
+            f"px; split {'as its folders are' if found.splits else f'by a hash of the pixels, test {test.text}'}."
+        ),
+        features=features,
+        function=functools.partial(
+            examples, source=found.source, root=found.root, size=args.size, crop=crop, encoding=args.encoding
+        ),
+        splits=work,
+        workers=args.workers,
+        beam=args.beam is not None,
+        max_bad=max_bad,
+        files=files,
+    )
+
+
+@dataclass(frozen=True)
+class Found:
+    """The images of a source.
+
+    Attributes:
+      source: a folder, a zip or a tar.
+      root: the folder all of them lie in, "" or ending in a slash.
+      names: relative to root, sorted.
+      labels: name -> class; {} where there are no classes.
+      splits: name -> split, where the source has splits of its own; else {}.
+    """
+
+    source: Path
+    root: str
+    names: list[str]
+    labels: dict[str, str]
+    splits: dict[str, str]
+
+    def tasks(self, names: list[str]) -> Iterator[list]:
+        """These of the images as tasks of `examples` and `seen_in`."""
+        if is_tar(self.source):
+            return _chunks(_tar_files(self.source, self.root, names, self.labels))
+        return _chunks((name, self.labels.get(name), None) for name in names)
+
+
+def find(args: argparse.Namespace, test: Part) -> Found:
+    """What the flags name; UserError where that makes no sense."""
     source = args.source.absolute()
     names = image_names(source)
     if not names:
         raise UserError(f"--source {args.source} holds no image: it needs files ending in {', '.join(EXTENSIONS)}")
-    root, names = choose(names, args.subdir)
-    labels = classes(names, merged=args.subdir == ".")
-    features = {"image": tfds.features.Image(shape=(args.size, args.size, 3), encoding_format=args.encoding)}
-    if labels:
-        features["label"] = tfds.features.ClassLabel(names=sorted(set(labels.values())))
     if is_tar(source) and args.beam is not None:
         raise UserError(f"--source {args.source} can only be read from front to back: unpack it, or make it a zip, for --beam")
-    items = _tar_files(source, root, names, labels) if is_tar(source) else ((name, labels.get(name), None) for name in names)
-    return ImageBuilder(
-        data_dir=data_dir,
-        name="folder",
-        description=f"Images of {source.name}/{root} by holotf's data_prep.folder: crop {args.crop}, resized to {args.size} px.",
-        features=features,
-        function=functools.partial(examples, source=source, root=root, size=args.size, crop=crop, encoding=args.encoding),
-        tasks=_chunks(items) if is_tar(source) else list(_chunks(items)),
-        total=len(names),
-        workers=args.workers,
-        beam=args.beam is not None,
-        max_bad=max_bad,
-    )
+    root, names = choose(names, args.subdir)
+    splits = {} if args.subdir == "." else own_splits(names)
+    labels = classes(names, below_splits=args.subdir == "." or bool(splits))
+    if splits and args.test is not None:
+        if test:
+            raise UserError(f"{test}: --source has {', '.join(sorted(set(splits.values())))}: leave it out, or add --subdir train")
+        names = [name for name in names if splits[name] == "train"]
+    if args.classes:
+        names, labels = only_classes(names, labels, [name for words in args.classes for name in words.split(",")])
+    return Found(source, root, names, labels, splits)
+
+
+def share_out(found: Found, test: Part, dedupe: bool, workers: int) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Which images are in which split, and what is to be said of those that are in none.
+
+    Args:
+      found: the images.
+      test: of --test; of no effect where the source has splits of its own.
+      dedupe: whether near-duplicates are left out.
+      workers: as `ordered_map` takes it.
+
+    Returns:
+      split -> names; and the files to lie beside the shards, name -> text.
+    """
+    names, seen, files = found.names, {}, {}
+    if dedupe or (test and not found.splits):
+        look = functools.partial(seen_in, source=found.source, root=found.root, dedupe=dedupe)
+        seen = look_through(look, found.tasks(names), len(names), workers)
+    if dedupe:
+        groups = duplicate_groups(seen)
+        dropped = {name for _, *others in groups for name in others}
+        names = [name for name in names if name not in dropped]
+        seen = {name: one for name, one in seen.items() if name not in dropped}
+        files = {DUPLICATES_FILE: duplicates_text(groups)} if groups else {}
+        where = f", see {DUPLICATES_FILE}" if groups else ""
+        print(f"{len(dropped)} near-duplicates left out, of {len(groups)} images{where}", file=sys.stderr)
+    if found.splits:
+        parts = {split: [name for name in names if found.splits[name] == split] for split in dict.fromkeys(_SPLITS.values())}
+    else:
+        parts = cut(names, seen, test)
+    if not parts["train"]:
+        raise UserError(
+            f"--source {found.source} has no image left to train on: take in more --classes, or --subdir . for all as one"
+        )
+    return parts, files
 
 
 def parse_share(flag: str, text: str) -> float:
@@ -146,14 +247,28 @@ def choose(names: list[str], subdir: str | None) -> tuple[str, list[str]]:
         inside = [name[len(roots[0]) :] for name in names if name.startswith(roots[0])]
         deeper = _outer_folders(inside)
         return roots[0] + deeper, [name[len(deeper) :] for name in inside]
-    inside = [name[len(root) :] for name in names]
-    tops = {name.split("/")[0] for name in inside}
-    if subdir is None and len(tops) > 1 and tops <= _SPLITS:
+    return root, [name[len(root) :] for name in names]
+
+
+def own_splits(names: list[str]) -> dict[str, str]:
+    """Returns name -> split, of images that lie in folders train, test, val; {} where there are not two such folders.
+
+    Raises:
+      UserError: there are such folders but no train, or others beside them.
+    """
+    tops = {name: name.split("/")[0] for name in names if "/" in name}
+    there = sorted({top for top in tops.values() if top.lower() in _SPLITS})
+    if len(there) < 2:
+        return {}
+    beside = sorted({tops.get(name, name) for name in names} - set(there))
+    without = "" if any(_SPLITS[top.lower()] == "train" for top in there) else " and no train"
+    if beside or without:
+        beside = f", and beside them {beside[0]}" + (f" and {len(beside) - 1} more" if beside[1:] else "") if beside else ""
         raise UserError(
-            f"--source holds the splits {', '.join(sorted(tops))}: "
-            f"choose one with --subdir {sorted(tops)[-1]}, or all with --subdir ."
+            f"--source holds the splits {', '.join(there)}{without}{beside}: choose one with --subdir {there[-1]}, or take all as "
+            "one with --subdir ."
         )
-    return root, inside
+    return {name: _SPLITS[top.lower()] for name, top in tops.items()}
 
 
 def _outer_folders(names: list[str]) -> str:
@@ -163,14 +278,86 @@ def _outer_folders(names: list[str]) -> str:
     return "".join(one + "/" for one, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
-def classes(names: list[str], merged: bool) -> dict[str, str]:
-    """Returns name -> class: the first folder (`merged`: the second where the first is a split); {} where there are no classes."""
+def classes(names: list[str], below_splits: bool) -> dict[str, str]:
+    """Returns name -> class, which is the first folder; {} where there are no classes.
+
+    Args:
+      names: of the images.
+      below_splits: where all first folders are splits, the class is the second.
+    """
     parts = {name: name.split("/") for name in names}
-    depth = 1 if merged and {part[0] for part in parts.values()} <= _SPLITS else 0
+    depth = 1 if below_splits and {part[0].lower() for part in parts.values()} <= set(_SPLITS) else 0
     if any(len(part) < depth + 2 for part in parts.values()):
         return {}  # Some image lies in no class folder.
     labels = {name: part[depth] for name, part in parts.items()}
     return labels if len(set(labels.values())) > 1 else {}
+
+
+def only_classes(names: list[str], labels: dict[str, str], wanted: list[str]) -> tuple[list[str], dict[str, str]]:
+    """The names and labels of the classes `wanted`; a single class is no label."""
+    there = sorted(set(labels.values()))
+    for name in wanted:
+        if name not in there:
+            listed = ", ".join(there[:20]) + (f" and {len(there) - 20} more" if there[20:] else "")
+            raise UserError(f"--classes {name!r}: --source has {listed or 'no class folders'}")
+    names = [name for name in names if labels[name] in wanted]
+    return names, {name: labels[name] for name in names} if len(set(wanted)) > 1 else {}
+
+
+class Seen(NamedTuple):
+    """What a first look at an image's pixels gives: their hash, their number, and with --dedupe what they look like."""
+
+    content: int
+    pixels: int
+    look: duplicates.Look | None
+
+
+def look_through(function, tasks: Iterable, total: int, workers: int) -> dict[str, Seen]:
+    """Looks at all images, on all cores; those that cannot be read are not in the result."""
+    results = ordered_map(function, tasks, workers)
+    seen = {}
+    with contextlib.closing(results), tqdm(total=total, desc="folder: looking", unit=" images", mininterval=0.5) as progress:
+        for result in results:
+            seen |= {name: one for name, one in result if one is not None}
+            progress.update(len(result))
+    return seen
+
+
+def seen_in(task: list[File], source: Path, root: str, dedupe: bool) -> list[tuple[str, Seen | None]]:
+    """Returns (name, what was seen) for each item of the task, as `examples` takes it; None where it cannot be read."""
+    return [(name, _seen(name, content, source, root, dedupe)) for name, _, content in task]
+
+
+def _seen(name: str, content: bytes | None, source: Path, root: str, dedupe: bool) -> Seen | None:
+    try:
+        with Image.open(io.BytesIO(_content(name, content, source, root))) as image:
+            image = to_rgb(image)
+        look = duplicates.look_of(image) if dedupe else None
+        return Seen(hash_of(str(image.size), image.tobytes()), image.width * image.height, look)
+    except Exception:  # As in `_example`, which says why.
+        return None
+
+
+def duplicate_groups(seen: dict[str, Seen]) -> list[list[str]]:
+    """Groups of near-duplicates by name, the one to keep first: the largest image, and of these the first by name."""
+    names = sorted(seen, key=lambda name: (-seen[name].pixels, name))
+    return sorted([names[place] for place in group] for group in duplicates.groups([seen[name].look for name in names]))
+
+
+def duplicates_text(groups: list[list[str]]) -> str:
+    """The text of duplicates.txt: a group a line, the image kept and then, after tabs, those left out."""
+    return "".join("\t".join([kept, *sorted(others)]) + "\n" for kept, *others in groups)
+
+
+def cut(names: list[str], seen: dict[str, Seen], test: Part) -> dict[str, list[str]]:
+    """Train and test of one heap of images, by the hash of their pixels; what could not be read stays in train."""
+    if not test or not seen:
+        return {"train": names}
+    bound = test_below([one.content for one in seen.values()], test)
+    chosen = {name for name, one in seen.items() if one.content < bound}
+    if len(chosen) == len(seen):
+        raise UserError(f"{test} of {len(seen)} images leaves none to train on: add images, or use --test 0")
+    return {"train": [name for name in names if name not in chosen], "test": [name for name in names if name in chosen]}
 
 
 def _chunks(items: Iterable) -> Iterator[list]:
@@ -184,7 +371,7 @@ def _chunks(items: Iterable) -> Iterator[list]:
         yield chunk
 
 
-def _tar_files(source: Path, root: str, names: list[str], labels: dict[str, str]) -> Iterator[tuple[str, str | None, bytes]]:
+def _tar_files(source: Path, root: str, names: list[str], labels: dict[str, str]) -> Iterator[File]:
     """Yields (name, label, content) in the archive's own order: a compressed tar can be read in no other."""
     wanted = set(names)
     with tarfile.open(source) as archive:
@@ -197,9 +384,7 @@ def _tar_files(source: Path, root: str, names: list[str], labels: dict[str, str]
                     return
 
 
-def examples(
-    task: list[tuple[str, str | None, bytes | None]], source: Path, root: str, size: int, crop: Crop, encoding: str
-) -> list[tuple[str, dict | Skipped]]:
+def examples(task: list[File], source: Path, root: str, size: int, crop: Crop, encoding: str) -> list[tuple[str, dict | Skipped]]:
     """Returns (name, example) for each item of the task.
 
     Args:
@@ -215,14 +400,18 @@ def examples(
 
 def _example(name, label, content, source, root, size, crop, encoding) -> dict | Skipped:
     try:
-        if content is None:
-            content = _zip(source).read(root + name) if source.is_file() else (source / root / name).read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(_content(name, content, source, root))) as image:
             pixels = prepare(image, size, crop)
     except Exception as error:  # A damaged file makes PIL's readers raise whatever it makes them raise.
         return Skipped(f"{type(error).__name__}: {error}"[:200])
     example = {"image": encode(pixels, encoding)}
     return example if label is None else example | {"label": label}
+
+
+def _content(name: str, content: bytes | None, source: Path, root: str) -> bytes:
+    if content is not None:
+        return content
+    return _zip(source).read(root + name) if source.is_file() else (source / root / name).read_bytes()
 
 
 @functools.lru_cache(maxsize=1)  # Opened once a process: the list of a large zip takes seconds to read.

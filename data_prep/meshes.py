@@ -1,7 +1,9 @@
 """Rendered 3D models, each from many sides: a folder of OBJ, GLB or PLY files, or Sweet Home 3D's furniture.
 
-Example i depends on --seed, i and the list of meshes alone: neither on --count nor on the number of workers. Example i shows
-object i, or i // K with --turntable K, and object o is mesh o modulo their number. Each mesh stands in the unit sphere about the
+Example i depends on --seed, i and the list of meshes alone: neither on --count, --test nor on the number of workers. Example i
+shows object i, or i // K with --turntable K, and object o is mesh o modulo their number. The objects of `train` are number 0 and
+on, those of `test` (other views and colours of the same meshes) 1,000,000,000 and on, those of `unseen` (meshes that are in
+neither, those of the lowest hash of their name) 2,000,000,000 and on. Each mesh stands in the unit sphere about the
 centre of its bounding box; the field of view just holds that sphere at the smallest --distance, so nothing is ever cut. A file
 CREDITS in the data set names every mesh, its creator and licence.
 """
@@ -18,8 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from data_prep import render
-from data_prep.blocks import add_render_flags, field_of_view, parse_render_flags
+from data_prep.blocks import FIRST_OBJECT, add_render_flags, check_turns, field_of_view, parse_render_flags, train_and_test
 from data_prep.render import MeshSpec
+from data_prep.splits import Split, hash_of, parse_part
 from data_prep.work import ordered_map
 from holotf.errors import UserError
 
@@ -37,6 +40,7 @@ LICENCES = {  # of Debian's sweethome3d-furniture, from its copyright file; othe
     "Scopia": "CC-BY-3.0",
 }
 PRESET_STRETCH = 1.15
+UNSEEN_SHARE, UNSEEN_LEAST, UNSEEN_FROM = "10%", 3, 20  # --unseen by default: at least 3 meshes, none of fewer than 20
 
 
 @dataclass(frozen=True)
@@ -184,7 +188,16 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="DEGREES",
         help="turn every mesh about the vertical so that its front is +z; 90 takes +z to +x (default 0)",
     )
-    add_render_flags(parser)
+    add_render_flags(parser, "by image: other views of train's meshes")
+    parser.add_argument(
+        "--unseen",
+        metavar="PART",
+        help=(
+            f"meshes kept from train and test, shown in the split unseen, as 10% or 5; 0 for none (default {UNSEEN_SHARE} of them, "
+            f"at least {UNSEEN_LEAST}; none of fewer than {UNSEEN_FROM}, and none with --test 0 or --turntable)"
+        ).replace("%", "%%"),
+    )
+    parser.add_argument("--unseen-count", type=int, metavar="N", help="images of unseen, beside --count (default: as many as test)")
     parser.add_argument(
         "--recolour",
         action=argparse.BooleanOptionalAction,
@@ -205,6 +218,11 @@ def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
     from data_prep.build import ImageBuilder
 
     views = parse_render_flags(args)
+    counts = train_and_test(args)
+    counts["unseen"] = counts["test"] if args.unseen_count is None else args.unseen_count
+    if counts["unseen"] < 0:
+        raise UserError(f"--unseen-count {args.unseen_count}: use 0 or more")
+    check_turns(args.turntable, f"--unseen-count {counts['unseen']}", counts["unseen"])
     recolour = args.preset is not None if args.recolour is None else args.recolour
     stretch = (PRESET_STRETCH if args.preset else 1.0) if args.stretch is None else args.stretch
     if not 1 <= stretch <= 4:
@@ -212,6 +230,7 @@ def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
     ranges = views | {"stretch": (1 / stretch, stretch)}
     workers = max(args.workers, 1)  # never in this process: it has imported TensorFlow
     specs = find(args)
+    unseen_of(specs, args, counts["unseen"])  # Said at once where it cannot be.
     # Asked before the build begins, so that what is not installed is said in one line.
     next(ordered_map(render.probe, [args.size], 1))
     left_out = []
@@ -223,6 +242,9 @@ def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
             print(f"left out: {fault}", file=sys.stderr)
         if not specs:
             raise UserError(f"none of the {len(left_out)} meshes can be used; the first: {left_out[0]}")
+    unseen = unseen_of(specs, args, counts["unseen"])
+    seen = [spec for spec in specs if spec not in unseen]
+    counts["unseen"] = counts["unseen"] if unseen else 0
 
     origin = args.preset or args.source or args.library or LIBRARY
     text, number = tfds.features.Text(), tfds.features.Scalar(np.float32)
@@ -235,7 +257,8 @@ def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
             f"Renders of {len(specs)} meshes by holotf's data_prep.meshes ({origin}): seed "
             f"{args.seed}, azimuth {args.azimuth} and elevation {args.elevation} degrees (the camera's), distance {args.distance} "
             f"bounding radii, {'random' if recolour else 'original'} colours, stretch {stretch:g}. Each mesh's creator and "
-            f"licence are in {CREDITS_FILE} and in the examples."
+            f"licence are in {CREDITS_FILE} and in the examples. "
+            + (f"Meshes of the split unseen alone: {', '.join(spec.name for spec in unseen)}." if unseen else "")
         ),
         features={
             "image": tfds.features.Image(shape=(args.size, args.size, 3), encoding_format="png"),
@@ -247,11 +270,13 @@ def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
             "license": text,
         },
         function=function if args.beam is None else functools.partial(_in_own_process, function),
-        tasks=list(tasks_of(specs, args.count, args.turntable)),
-        total=args.count,
+        splits={
+            split: Split(list(tasks_of(unseen if split == "unseen" else seen, count, args.turntable, FIRST_OBJECT[split])), count)
+            for split, count in counts.items()
+        },
         workers=workers,
         beam=args.beam is not None,
-        files={CREDITS_FILE: credits_of(specs, left_out)},
+        files={CREDITS_FILE: credits_of(seen, unseen, left_out)},
     )
 
 
@@ -260,10 +285,36 @@ def _in_own_process(function, task):
     return next(ordered_map(function, [task], 1))
 
 
-def tasks_of(specs: list[MeshSpec], count: int, turntable: int = 1):
+def unseen_of(specs: list[MeshSpec], args: argparse.Namespace, images: int) -> list[MeshSpec]:
+    """The meshes that are kept from train and test: those of the lowest hash of their name, so that new meshes move few.
+
+    Args:
+      specs: all meshes.
+      args: the flags; of them --unseen, --unseen-count and --turntable.
+      images: how many the split unseen is to have.
+    """
+    if args.unseen is None:
+        none = len(specs) < UNSEEN_FROM or images == 0 or (args.turntable > 1 and args.unseen_count is None)
+        number = 0 if none else max(UNSEEN_LEAST, parse_part("--unseen", UNSEEN_SHARE).of(len(specs)))
+    else:
+        number = parse_part("--unseen", args.unseen).of(len(specs), "meshes")
+    if number and not images:
+        raise UserError(
+            f"--unseen {args.unseen}: no images are asked of these meshes: add --unseen-count or --test, or leave it out"
+        )
+    if args.unseen_count and not number:
+        raise UserError(
+            f"--unseen-count {args.unseen_count}: none of {len(specs)} meshes is unseen: add --unseen with their number"
+        )
+    lowest = sorted(specs, key=lambda spec: (hash_of(spec.name), spec.name))[:number]
+    return sorted(lowest, key=lambda spec: spec.name)
+
+
+def tasks_of(specs: list[MeshSpec], count: int, turntable: int = 1, first_object: int = 0):
     """Yields (mesh, indices of the examples that show it): object o is mesh o modulo their number."""
-    for first, spec in enumerate(specs):
-        objects = range(first, count // turntable, len(specs))
+    for place, spec in enumerate(specs):
+        first = first_object + (place - first_object) % len(specs)
+        objects = range(first, first_object + count // turntable, len(specs))
         indices = [turntable * shown + turn for shown in objects for turn in range(turntable)]
         for start in range(0, len(indices), EXAMPLES_PER_TASK):
             yield spec, indices[start : start + EXAMPLES_PER_TASK]
@@ -375,17 +426,17 @@ def parse_catalogue(data: bytes) -> tuple[dict[str, str], list[dict[str, str]]]:
     return head, [entries[number] for number in sorted(entries) if "model" in entries[number]]
 
 
-def credits_of(specs: list[MeshSpec], left_out: list[str]) -> str:
-    """The text of CREDITS: one line for each mesh with its creator and licence, then what was left out and why."""
+def credits_of(seen: list[MeshSpec], unseen: list[MeshSpec], left_out: list[str]) -> str:
+    """The text of CREDITS: one line for each mesh with its creator, licence and splits, then what was left out and why."""
     lines = [
         "The images show these 3D models, stretched and recoloured where the data set's description says so.",
         "Licences that ask for attribution (CC-BY) ask it of the images too: keep this file with them.",
         "",
-        "mesh\tcreator\tlicence\tfile",
+        "mesh\tcreator\tlicence\tfile\tsplit",
     ]
-    for spec in specs:
-        lines.append(
-            f"{spec.name}\t{spec.creator or 'creator unknown'}\t{spec.license or 'licence unknown'}\t{Path(spec.path).name}"
-        )
+    for spec in sorted([*seen, *unseen], key=lambda spec: spec.name):
+        creator, licence = spec.creator or "creator unknown", spec.license or "licence unknown"
+        split = "unseen" if spec in unseen else "all but unseen" if unseen else "all"
+        lines.append("\t".join([spec.name, creator, licence, Path(spec.path).name, split]))
     lines += ["", *(f"left out: {fault}" for fault in left_out)] if left_out else []
     return "\n".join(lines) + "\n"

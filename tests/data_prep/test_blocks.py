@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from data_prep import blocks, raycast
+from data_prep.__main__ import main
 from holotf.errors import UserError
 
 RED, GREEN, BLUE, GREY = [*np.eye(3).tolist(), [0.5, 0.5, 0.5]]
@@ -179,3 +181,51 @@ def test_ranges_are_read():
     for text in ("5", "20,10", "a,b", "0,400", "nan,1"):
         with pytest.raises(UserError, match=r"--azimuth .*use LOW,HIGH with -360 <= LOW <= HIGH <= 360"):
             blocks.parse_range("--azimuth", text, -360, 360)
+
+
+def rows(out):
+    """split -> object -> PNG bytes."""
+    builder = tfds.builder_from_directory(out)
+    decoders = {"image": tfds.decode.SkipDecoding()}
+    return {
+        split: {int(row["object"]): row["image"] for row in tfds.as_numpy(builder.as_dataset(split=split, decoders=decoders))}
+        for split in builder.info.splits
+    }
+
+
+def prepare(out, *flags):
+    assert main(["blocks", "--out", str(out), "--size", "16", "--workers", "0", *map(str, flags)]) == 0
+    return rows(out)
+
+
+def test_train_and_test_share_no_object_whatever_is_asked_for(tmp_path):
+    asked = [("--count", 60), ("--count", 50, "--test", 20), ("--count", 90, "--test", "50%"), ("--count", 40, "--test", 0)]
+    made = [prepare(tmp_path / str(number), *flags) for number, flags in enumerate(asked)]
+    assert [{split: len(of) for split, of in one.items()} for one in made] == [
+        {"train": 54, "test": 6},
+        {"train": 30, "test": 20},
+        {"train": 45, "test": 45},
+        {"train": 40},
+    ]
+    train, test = [one["train"] for one in made], [one.get("test", {}) for one in made]
+    assert not set().union(*train) & set().union(*test), "an object of some train is in some test"
+    assert not {png for one in train for png in one.values()} & {png for one in test for png in one.values()}
+    for one in (*train, *test):  # what is asked for less is the beginning of what is asked for more
+        longest = max(train if one in train else test, key=len)
+        assert one == {shown: longest[shown] for shown in one}
+
+
+def test_train_is_what_was_drawn_before_there_were_splits(tmp_path):
+    made = prepare(tmp_path / "out", "--count", 12, "--test", 4, "--seed", 3)
+    kinds, views = ("chair",), VIEWS
+    assert made["train"] == {index: blocks.example(index, 3, kinds, views, 16)["image"] for index in range(8)}
+    assert list(sorted(made["test"])) == list(range(1_000_000_000, 1_000_000_004))
+
+
+def test_a_turntable_is_train_alone_unless_asked(tmp_path):
+    assert list(prepare(tmp_path / "plain", "--turntable", 4, "--count", 40)) == ["train"]
+    made = prepare(tmp_path / "asked", "--turntable", 4, "--count", 40, "--test", "20%")
+    assert {split: sorted(of) for split, of in made.items()} == {
+        "train": list(range(8)),
+        "test": [1_000_000_000, 1_000_000_001],
+    }

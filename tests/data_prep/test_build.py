@@ -24,10 +24,10 @@ def digests(folder):
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in pathlib.Path(folder).iterdir()}
 
 
-def examples(folder):
-    """The set of a folder's examples: image bytes and azimuth."""
+def examples(folder, split="train"):
+    """The set of a split's examples: image bytes and azimuth."""
     builder = tfds.builder_from_directory(folder)
-    rows = tfds.as_numpy(builder.as_dataset(split="train", decoders={"image": tfds.decode.SkipDecoding()}))
+    rows = tfds.as_numpy(builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()}))
     return {(row["image"], float(row["azimuth_deg"])) for row in rows}
 
 
@@ -44,11 +44,10 @@ def test_a_standard_tfds_folder(tmp_path, capsys):
     assert blocks(out, "--count", 40, "--kinds", "chair,table", "--azimuth", "10,20") == 0
     assert left(out.parent) == ["blocks"]
     builder = tfds.builder_from_directory(out)
-    assert list(builder.info.splits) == ["train"]
-    assert builder.info.splits["train"].num_examples == 40
+    assert {name: split.num_examples for name, split in builder.info.splits.items()} == {"train": 36, "test": 4}
     assert builder.info.features["image"].shape == (16, 16, 3)
     kinds = set()
-    for row in tfds.as_numpy(builder.as_dataset(split="train")):
+    for row in tfds.as_numpy(builder.as_dataset(split="train+test")):
         assert row["image"].shape == (16, 16, 3)
         assert 100 < row["image"].mean() < 255
         assert 10 <= row["azimuth_deg"] <= 20
@@ -57,7 +56,7 @@ def test_a_standard_tfds_folder(tmp_path, capsys):
         kinds.add(builder.info.features["kind"].int2str(int(row["kind"])))
     assert kinds == {"chair", "table"}
     printed = capsys.readouterr()
-    assert f"{out}: 40 examples in " in printed.out
+    assert re.search(rf"{out}: 40 examples in [\d.]+ s \(train 36, test 4\)\n", printed.out)
     assert f"python main.py --config configs/hologan_blocks.py --config.data.dir={out} --config.model.image_size=16" in printed.out
     assert "tmp-" not in printed.out + (out / "dataset_info.json").read_text()
 
@@ -65,6 +64,7 @@ def test_a_standard_tfds_folder(tmp_path, capsys):
 def test_workers_do_not_change_a_byte(tmp_path):
     for workers in (0, 1, 2):
         assert blocks(tmp_path / str(workers), "--count", 100, "--workers", workers) == 0
+    assert {"blocks-test.tfrecord-00000-of-00001", "blocks-train.tfrecord-00000-of-00001"} <= set(left(tmp_path / "0"))
     assert digests(tmp_path / "0") == digests(tmp_path / "1") == digests(tmp_path / "2")
 
 
@@ -85,7 +85,7 @@ def test_finished_is_left_alone_and_overwrite_replaces(tmp_path, capsys):
     assert blocks(out, "--count", 9) == 0
     assert "is finished already; --overwrite builds it anew" in capsys.readouterr().out
     assert digests(out) == before
-    assert blocks(out, "--count", 9, "--overwrite") == 0
+    assert blocks(out, "--count", 9, "--test", 0, "--overwrite") == 0
     assert len(examples(out)) == 9
     assert left(tmp_path) == ["data"]
 
@@ -115,10 +115,10 @@ def test_killed_between_the_two_renames(tmp_path, capsys):
 
 def test_kill_9_in_mid_build_then_the_same_command(tmp_path):
     out = tmp_path / "data"
-    arguments = ["blocks", "--out", out, "--size", 16, "--count", 2000, "--workers", 2]
+    arguments = ["blocks", "--out", out, "--size", 16, "--count", 2000, "--test", 1500, "--workers", 2]
     process = subprocess.Popen(command(*arguments, module="data_prep"), cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     bar = b""
-    while not re.search(rb"[1-9]\d*/2000", bar):  # tqdm's count: some done, many to do
+    while not re.search(rb"test: [^\r]* (5[1-9]\d|[6-9]\d\d|1\d{3})/2000", bar):  # tqdm's count: train is written, and some of test
         read = os.read(process.stderr.fileno(), 4096)
         assert read, bar.decode()
         bar += read
@@ -135,7 +135,7 @@ def test_kill_9_in_mid_build_then_the_same_command(tmp_path):
 
     assert run(*arguments, module="data_prep").returncode == 0
     assert left(tmp_path) == ["data"]
-    assert tfds.builder_from_directory(out).info.splits["train"].num_examples == 2000
+    assert tfds.builder_from_directory(out).info.splits.total_num_examples == 2000
 
 
 @pytest.mark.parametrize("wait_s", [0.0, 1.5])  # while the workers start; while they work
@@ -152,7 +152,7 @@ def test_ctrl_c_leaves_nothing(wait_s, tmp_path):
         preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     deadline_s = time.monotonic() + 60
-    while not any(path.name == "skipped.txt" for path in tmp_path.rglob("*")):
+    while not any(path.name == "train-skipped.txt" for path in tmp_path.rglob("*")):
         assert process.poll() is None
         assert time.monotonic() < deadline_s
         time.sleep(0.05)
@@ -174,12 +174,14 @@ def test_another_run_at_work_is_not_disturbed(tmp_path):
 
 
 def test_beam_with_two_workers_writes_the_same_examples(tmp_path):
-    arguments = ["blocks", "--size", 16, "--count", 100, "--kinds", "chair,bench"]
+    arguments = ["blocks", "--size", 16, "--count", 100, "--test", 30, "--kinds", "chair,bench"]
     options = "--runner=DirectRunner --direct_num_workers=2 --direct_running_mode=multi_processing"
     done = run(*arguments, "--out", tmp_path / "beam", "--beam", options, module="data_prep")
     assert done.returncode == 0, done.stderr[-3000:]
     assert main([*map(str, arguments), "--workers", "0", "--out", str(tmp_path / "local")]) == 0
-    assert examples(tmp_path / "beam") == examples(tmp_path / "local")
+    for split in ("train", "test"):
+        assert examples(tmp_path / "beam", split) == examples(tmp_path / "local", split)
+    assert not examples(tmp_path / "beam", "train") & examples(tmp_path / "beam", "test")
     assert left(tmp_path) == ["beam", "local"]
     assert left(tmp_path / "beam") == left(tmp_path / "local")
 
@@ -202,6 +204,15 @@ def test_beam_not_installed(tmp_path, monkeypatch, capsys):
         (["blocks", "--out", "x", "--kinds", "sofa"], "--kinds 'sofa' is unknown: use chair, "),
         (["blocks", "--out", "x", "--count", "0"], "--count 0: use 1 or more"),
         (["blocks", "--out", "x", "--seed", "-1"], "--seed -1: use 0 or more"),
+        (["blocks", "--out", "x", "--test", "100%"], "--test 100%: leaves none to train on: use a share below 100%"),
+        (["blocks", "--out", "x", "--test", "-1"], "--test -1: use a share below 100% such as 10%, a number such as 1000, or 0"),
+        (["blocks", "--out", "x", "--test", "abc"], "--test abc: use a share"),
+        (["blocks", "--out", "x", "--count", "8", "--test", "8"], "--test 8 of 8 images leaves none to train on: use at most 7"),
+        (["blocks", "--out", "x", "--count", "1", "--test", "60%"], "--test 60% of 1 images leaves none to train on"),
+        (
+            ["blocks", "--out", "x", "--turntable", "8", "--count", "80", "--test", "9"],
+            "--test 9 --turntable 8: use a multiple of 8",
+        ),
         (["blocks", "--out", "x", "--azimuth", "0,400"], "--azimuth '0,400': use LOW,HIGH"),
         (["blocks", "--out", "x", "--distance", "1,2"], "--distance '1,2': use LOW,HIGH with 1.2"),
     ],

@@ -61,11 +61,25 @@ def prepare(name, tmp_path, *flags):
     return main(["catalogue", name, *fixed, *flags])
 
 
-def rows(tmp_path):
+def rows(tmp_path, split="train"):
     builder = tfds.builder_from_directory(tmp_path / "out")
     return builder, sorted(
-        (int(row["image"][8, 8, 0]), int(row["label"])) for row in tfds.as_numpy(builder.as_dataset(split="train"))
+        (int(row["image"][8, 8, 0]), int(row["label"])) for row in tfds.as_numpy(builder.as_dataset(split=split))
     )
+
+
+class TrainAlone(TinyCatalogueEntry):
+    """The same images in one split."""
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._rows(0, 50)}
+
+
+class NoTrain(TinyCatalogueEntry):
+    """The same images, and nothing says what to train on."""
+
+    def _split_generators(self, dl_manager):
+        return {"whole": self._rows(0, 50)}
 
 
 def test_a_catalogue_data_set(tmp_path, monkeypatch):
@@ -73,6 +87,7 @@ def test_a_catalogue_data_set(tmp_path, monkeypatch):
     assert prepare("tiny_catalogue_entry", tmp_path, "--crop", "10,10") == 0
     builder, made = rows(tmp_path)
     assert made == [(i + 100, i % 2) for i in range(40)]  # the crop leaves the bright middle; grey has become RGB
+    assert rows(tmp_path, "test")[1] == [(i + 100, i % 2) for i in range(40, 50)]
     assert builder.info.features["image"].shape == (16, 16, 3)
     assert builder.info.features["label"].names == ["even", "odd"]
     assert builder.info.citation == "@tiny"
@@ -81,11 +96,36 @@ def test_a_catalogue_data_set(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("split", ["train[10:20]+test[:3]", "test", "train[50%:]"])
 def test_splits_in_tfds_notation(split, tmp_path):
-    assert prepare("tiny_catalogue_entry", tmp_path, "--crop", "10,10", "--split", split) == 0
+    assert prepare("tiny_catalogue_entry", tmp_path, "--crop", "10,10", "--split", split, "--test", "0") == 0
     original = tfds.load("tiny_catalogue_entry", data_dir=tmp_path / "tfds", split=split, download=False)
     expected = sorted((int(row["image"][15, 10, 0]), int(row["label"])) for row in tfds.as_numpy(original))
-    assert rows(tmp_path)[1] == expected
+    builder, made = rows(tmp_path)
+    assert made == expected
+    assert list(builder.info.splits) == ["train"]
     assert len(expected) >= 10
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "test"),
+    [
+        ("train_alone", [], 5),
+        ("train_alone", ["--test", "8"], 8),
+        ("tiny_catalogue_entry", ["--split", "test+train", "--test", "30%"], 15),  # cut inside the second of the two
+        ("no_train", ["--split", "whole"], 5),
+    ],
+)
+def test_without_splits_of_its_own_the_last_of_it_are_test(name, flags, test, tmp_path):
+    assert prepare(name, tmp_path, "--crop", "10,10", *flags) == 0
+    builder, train = rows(tmp_path)
+    assert len(train) == 50 - test
+    assert sorted(train + rows(tmp_path, "test")[1]) == [(i + 100, i % 2) for i in range(50)]
+    assert sorted(builder.info.splits) == ["test", "train"]
+
+
+def test_no_test_at_all_where_none_is_wanted(tmp_path):
+    assert prepare("tiny_catalogue_entry", tmp_path, "--test", "0") == 0
+    builder = tfds.builder_from_directory(tmp_path / "out")
+    assert {name: split.num_examples for name, split in builder.info.splits.items()} == {"train": 40}
 
 
 @pytest.mark.parametrize(
@@ -94,6 +134,14 @@ def test_splits_in_tfds_notation(split, tmp_path):
         ("no_such_thing", [], "NAME 'no_such_thing': no such data set"),
         ("tiny_catalogue_entry", ["--split", "validation"], "--split 'validation': tiny_catalogue_entry has train, test"),
         ("tiny_catalogue_entry", ["--split", "train[:0]"], "--split 'train[:0]' of tiny_catalogue_entry is empty"),
+        (
+            "tiny_catalogue_entry",
+            ["--test", "5"],
+            "--test 5: tiny_catalogue_entry has train, test: leave it out, or cut one of them",
+        ),
+        ("train_alone", ["--test", "50"], "--test 50 of 50 images leaves none to train on: use at most 49"),
+        ("train_alone", ["--test", "half"], "--test half: use a share below 100%"),
+        ("no_train", [], "NAME 'no_train' has whole and no train: say what to train on with --split"),
         ("tiny_catalogue_entry", ["--crop", "0,1"], "--crop '0,1': use center, none or H,W"),
         ("two_pictures", [], "NAME 'two_pictures' has 2 images an example"),
         ("no_network", [], "NAME 'no_network': could not be downloaded or prepared"),

@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from conftest import run
 from PIL import Image
 
 from data_prep.__main__ import main
@@ -28,15 +29,22 @@ def write(folder, files):
     return folder
 
 
+def splits(out):
+    return {name: split.num_examples for name, split in tfds.builder_from_directory(out).info.splits.items()}
+
+
 def prepare(source, out, *flags):
+    """Without a test split, unless a flag asks for it."""
+    flags = flags if any(flag in flags for flag in ("--test", "own")) else ("--test", "0", *flags)
+    flags = [flag for flag in flags if flag != "own"]
     return main(["folder", "--source", str(source), "--out", str(out), "--size", "16", "--workers", "0", *map(str, flags)])
 
 
-def rows(out):
-    """(red value of the middle, label or None) of each example, sorted."""
+def rows(out, split="train"):
+    """(red value of the middle, label or None) of each example of a split, sorted."""
     builder = tfds.builder_from_directory(out)
     label = dict(builder.info.features).get("label")
-    found = tfds.as_numpy(builder.as_dataset(split="train"))
+    found = tfds.as_numpy(builder.as_dataset(split=split))
     return sorted((int(row["image"][8, 8, 0]), label.int2str(int(row["label"])) if label else None) for row in found)
 
 
@@ -86,19 +94,238 @@ def test_archives_give_what_the_folder_gives(tmp_path):
         assert (tmp_path / f"out-{name}" / "folder-train.tfrecord-00000-of-00001").read_bytes() == expected
 
 
-def test_train_and_test_folders(tmp_path, capsys):
-    files = {f"train/{name}": content for name, content in CLASSES.items()} | {"test/cats/9.png": image_bytes(90)}
-    source = write(tmp_path / "in", files)
-    assert prepare(source, tmp_path / "out") == 2
-    assert (
-        "--source holds the splits test, train: choose one with --subdir train, or all with --subdir ." in capsys.readouterr().err
-    )
-    assert prepare(source, tmp_path / "out", "--subdir", "train") == 0
+OWN = {f"train/{name}": content for name, content in CLASSES.items()} | {
+    "test/cats/9.png": image_bytes(90),
+    "test/cats/copy of 1.png": CLASSES["cats/1.png"],  # taken as they are
+    "Valid/dogs/8.png": image_bytes(80),
+}
+
+
+@pytest.mark.parametrize("outer", ["", "download/v1/"])
+def test_train_test_and_val_folders_are_taken_as_they_are(outer, tmp_path):
+    source = write(tmp_path / "in", {outer + name: content for name, content in OWN.items()})
+    assert prepare(source, tmp_path / "out", "own") == 0
+    assert splits(tmp_path / "out") == {"train": 3, "test": 2, "validation": 1}
     assert rows(tmp_path / "out") == [(10, "cats"), (20, "cats"), (30, "dogs")]
-    assert prepare(source, tmp_path / "all", "--subdir", ".") == 0
-    assert rows(tmp_path / "all") == [(10, "cats"), (20, "cats"), (30, "dogs"), (90, "cats")]
-    assert prepare(source, tmp_path / "none", "--subdir", "val") == 2
-    assert "--subdir 'val' holds no image: use test, train" in capsys.readouterr().err
+    assert rows(tmp_path / "out", "test") == [(10, "cats"), (90, "cats")]
+    assert rows(tmp_path / "out", "validation") == [(80, "dogs")]
+
+
+def test_splits_below_subdir_and_one_of_them_and_all_as_one(tmp_path, capsys):
+    files = {f"small/{name}": content for name, content in OWN.items()} | {"large/x.png": image_bytes(1)}
+    source = write(tmp_path / "in", files)
+    assert prepare(source, tmp_path / "small", "own", "--subdir", "small") == 0
+    assert splits(tmp_path / "small") == {"train": 3, "test": 2, "validation": 1}
+    assert prepare(source, tmp_path / "train", "--subdir", "small/train") == 0
+    assert rows(tmp_path / "train") == [(10, "cats"), (20, "cats"), (30, "dogs")]
+    assert prepare(source / "small", tmp_path / "all", "--subdir", ".", "--test", 3) == 0
+    both = rows(tmp_path / "all"), rows(tmp_path / "all", "test")
+    assert sorted(both[0] + both[1]) == [(10, "cats"), (10, "cats"), (20, "cats"), (30, "dogs"), (80, "dogs"), (90, "cats")]
+    assert not set(both[0]) & set(both[1])
+    assert prepare(source / "small", tmp_path / "only", "--test", 0) == 0
+    assert splits(tmp_path / "only") == {"train": 3}
+    assert prepare(source / "small", tmp_path / "none", "--subdir", "val") == 2
+    assert "--subdir 'val' holds no image: use Valid, test, train" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "flags", "message"),
+    [
+        ({}, ["--test", "10%"], "--test 10%: --source has test, train, validation: leave it out, or add --subdir train"),
+        (
+            {"spare/1.png": b""},
+            ["own"],
+            "--source holds the splits Valid, test, train, and beside them spare: choose one with --subdir",
+        ),
+        ({"1.png": b""}, ["own"], "--source holds the splits Valid, test, train, and beside them 1.png: choose one"),
+        ({}, ["own", "--classes", "cats,horses"], "--classes 'horses': --source has cats, dogs"),
+        ({"only": b""}, ["own", "--classes", "lions"], "has no image left to train on: take in more --classes"),
+        (None, ["own"], "--source holds the splits Valid, test and no train: choose one with --subdir test, or take all as one"),
+    ],
+)
+def test_splits_that_are_not_clear_are_named(more, flags, message, tmp_path, capsys):
+    files = {name: content for name, content in OWN.items() if more is not None or not name.startswith("train")} | (more or {})
+    if "lions" in flags:
+        files |= {"test/lions/7.png": image_bytes(70)}
+    assert prepare(write(tmp_path / "in", files), tmp_path / "out", *flags) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_classes_picks_some(tmp_path, capsys):
+    files = OWN | {"train/birds/5.png": image_bytes(50), "test/birds/6.png": image_bytes(60)}
+    source = write(tmp_path / "in", files)
+    assert prepare(source, tmp_path / "one", "own", "--classes", "birds") == 0
+    assert rows(tmp_path / "one") == [(50, None)]  # one class is no label
+    assert rows(tmp_path / "one", "test") == [(60, None)]
+    assert splits(tmp_path / "one") == {"train": 1, "test": 1}
+    for flags in (["--classes", "birds,dogs"], ["--classes", "birds", "--classes", "dogs"]):
+        assert prepare(source, tmp_path / "two", "own", *flags, "--overwrite") == 0
+        assert rows(tmp_path / "two") == [(30, "dogs"), (50, "birds")]
+        assert rows(tmp_path / "two", "validation") == [(80, "dogs")]
+    assert prepare(source / "train" / "cats", tmp_path / "none", "--classes", "cats") == 2
+    assert "--classes 'cats': --source has no class folders" in capsys.readouterr().err
+
+
+def textured(number, height=24, width=20):
+    return np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def saved(pixels, encoding="png", **options):
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, encoding, **options)
+    return stream.getvalue()
+
+
+def pngs(out, split):
+    """The distinct images of a split, as PNG bytes, and how many examples there are."""
+    builder = tfds.builder_from_directory(out)
+    found = [
+        row["image"] for row in builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()}).as_numpy_iterator()
+    ]
+    return set(found), len(found)
+
+
+@pytest.mark.parametrize("test", ["30%", "20"])
+def test_copies_under_other_names_and_encodings_fall_to_one_side(test, tmp_path):
+    files = {}
+    for number in range(60):
+        pixels = textured(number)
+        turned = Image.Exif()
+        turned[0x0112] = 6  # stands upright when turned by a quarter
+        files[f"{number:02}.png"] = saved(pixels)
+        files[f"copy {99 - number}.bmp"] = saved(pixels, "bmp")
+        files[f"{number}.webp"] = saved(pixels, "webp", lossless=True, exact=True)
+        files[f"turned {number}.png"] = saved(np.rot90(pixels), exif=turned)
+    assert prepare(write(tmp_path / "in", files), tmp_path / "out", "--test", test) == 0
+    (train, trained), (held, tested) = pngs(tmp_path / "out", "train"), pngs(tmp_path / "out", "test")
+    assert not train & held
+    assert (len(train) + len(held), trained + tested) == (60, 240)
+    assert (trained, tested) == (4 * len(train), 4 * len(held))
+    assert tested == 20 if test == "20" else 40 <= tested <= 104
+
+
+def test_the_side_depends_on_the_pixels_alone(tmp_path):
+    """Not on names, on other images, on --size, on the archive's order or on --workers."""
+    write(tmp_path / "in", {f"{number:02}.png": saved(textured(number)) for number in range(70)})
+    write(tmp_path / "fewer", {f"{99 - number}.bmp": saved(textured(number), "bmp") for number in range(40)})
+    with tarfile.open(tmp_path / "in.tar.gz", "w:gz") as tar:
+        for number in reversed(range(70)):
+            tar.add(tmp_path / "in" / f"{number:02}.png", f"{number:02}.png")
+    flags = ["--test", "30%", "--size", "20", "--crop", "none"]
+    assert prepare(tmp_path / "in", tmp_path / "0", *flags) == 0
+    assert prepare(tmp_path / "in", tmp_path / "2", *flags, "--workers", 2) == 0
+    assert prepare(tmp_path / "in.tar.gz", tmp_path / "tar", *flags, "--workers", 1) == 0
+    assert prepare(tmp_path / "fewer", tmp_path / "few", *flags) == 0
+    shards = [f"folder-{split}.tfrecord-00000-of-00001" for split in ("train", "test")]
+    for shard in shards:
+        assert (tmp_path / "0" / shard).read_bytes() == (tmp_path / "2" / shard).read_bytes()
+        assert (tmp_path / "0" / shard).read_bytes() == (tmp_path / "tar" / shard).read_bytes()
+    assert splits(tmp_path / "0")["test"] >= 10
+    for split in ("train", "test"):
+        assert pngs(tmp_path / "few", split)[0] < pngs(tmp_path / "0", split)[0]
+    assert prepare(tmp_path / "in", tmp_path / "large", *flags, "--size", "32") == 0
+    assert splits(tmp_path / "large") == splits(tmp_path / "0")
+
+
+def test_unreadable_files_of_all_splits_are_counted_together(tmp_path, capsys):
+    source = write(tmp_path / "in", {f"train/{name}": content for name, content in damaged(50).items()})
+    write(source, {f"test/{n:03}.png": image_bytes(n) for n in range(49)} | {"test/bad.png": b""})
+    assert prepare(source, tmp_path / "out", "own", "--max-bad", "3%") == 2
+    assert "4 of 103 inputs could not be used, more than --max-bad 3.00% allows" in capsys.readouterr().err
+    assert prepare(source, tmp_path / "out", "own", "--max-bad", "4%") == 0
+    assert splits(tmp_path / "out") == {"train": 50, "test": 49}
+    lines = (tmp_path / "out" / "skipped.txt").read_text().splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["test/bad.png", "train/cut.jpg", "train/empty.png", "train/text.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir() if "skipped" in path.name) == ["skipped.txt"]
+
+
+def test_unreadable_files_in_a_cut_by_share_are_listed_too(tmp_path):
+    assert prepare(write(tmp_path / "in", damaged(97)), tmp_path / "out", "--max-bad", "3%", "--test", 10) == 0
+    assert splits(tmp_path / "out") == {"train": 87, "test": 10}
+    assert len((tmp_path / "out" / "skipped.txt").read_text().splitlines()) == 3
+
+
+def test_a_split_of_damaged_files_alone_is_named(tmp_path, capsys):
+    files = {f"train/{n:03}.png": image_bytes(n) for n in range(50)} | {"test/bad.png": b""}
+    assert prepare(write(tmp_path / "in", files), tmp_path / "out", "own", "--max-bad", "10%") == 2
+    assert "error: none of 1 inputs of the split test could be used: mend or remove them" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_share_that_takes_everything_is_named(tmp_path, capsys):
+    assert prepare(write(tmp_path / "in", {"1.png": image_bytes(1)}), tmp_path / "out", "--test", "99.99%") == 2
+    assert "--test 99.99% of 1 images leaves none to train on: add images, or use --test 0" in capsys.readouterr().err
+    assert prepare(tmp_path / "in", tmp_path / "out", "--test", "1") == 2
+    assert "--test 1 of 1 images leaves none to train on" in capsys.readouterr().err
+
+
+def made_up(number, size=96):
+    """A made-up photograph: as in photographs, amplitudes fall with the frequency; [size, size, 3]."""
+    waves = np.hypot(*np.meshgrid(np.fft.fftfreq(96), np.fft.fftfreq(96)))
+    waves[0, 0] = np.inf
+    noise = np.fft.fft2(np.random.default_rng(number).standard_normal((3, 96, 96)))
+    pixels = np.fft.ifft2(noise / waves).real
+    pixels = 128 + 40 * pixels / pixels.std()
+    image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8).transpose(1, 2, 0).copy())  # [3,H,W] -> [H,W,3]
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+
+
+def near_duplicates():
+    """12 photographs, three of them with copies."""
+    files = {f"{number:02}.png": saved(made_up(number)) for number in range(12)}
+    files |= {"b.jpg": saved(made_up(3), "jpeg", quality=80), "c.png": saved(made_up(3, 48)), "larger.png": saved(made_up(5, 192))}
+    return files | {"a.png": saved(np.clip(made_up(7).astype(int) + 12, 0, 255).astype(np.uint8))}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_dedupe_keeps_the_largest_and_then_the_first_of_each_group(workers, tmp_path, capsys):
+    source = write(tmp_path / "in", near_duplicates())
+    assert prepare(source, tmp_path / "out", "--test", "3", "--dedupe", "--workers", workers) == 0
+    assert (tmp_path / "out" / "duplicates.txt").read_text() == "03.png\tb.jpg\tc.png\n07.png\ta.png\nlarger.png\t05.png\n"
+    assert "4 near-duplicates left out, of 3 images, see duplicates.txt" in capsys.readouterr().err
+    assert splits(tmp_path / "out") == {"train": 9, "test": 3}
+    assert prepare(source, tmp_path / "all", "--test", "0") == 0
+    assert splits(tmp_path / "all") == {"train": 16}
+    assert not (tmp_path / "all" / "duplicates.txt").exists()
+
+
+def test_dedupe_leaves_no_near_duplicate_in_two_given_splits(tmp_path):
+    names = dict(zip(near_duplicates(), ["train", "test"] * 8, strict=True))
+    source = write(tmp_path / "in", {f"{names[name]}/{name}": content for name, content in near_duplicates().items()})
+    assert prepare(source, tmp_path / "out", "own", "--dedupe") == 0
+    groups = [line.split("\t") for line in (tmp_path / "out" / "duplicates.txt").read_text().splitlines()]
+    assert sorted(sorted(name.split("/")[1] for name in group) for group in groups) == [
+        ["03.png", "b.jpg", "c.png"],
+        ["05.png", "larger.png"],
+        ["07.png", "a.png"],
+    ]
+    assert any(len({name.split("/")[0] for name in group}) == 2 for group in groups), "some group lies in both"
+    assert sum(splits(tmp_path / "out").values()) == 12
+
+
+def test_dedupe_without_any_says_so(tmp_path, capsys):
+    source = write(tmp_path / "in", {f"{number:02}.png": saved(made_up(number)) for number in range(5)})
+    assert prepare(source, tmp_path / "out", "--dedupe") == 0
+    assert "0 near-duplicates left out, of 0 images\n" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "duplicates.txt").exists()
+
+
+def test_beam_cuts_and_dedupes_alike(tmp_path):
+    source = write(tmp_path / "in", near_duplicates() | {f"x{number}.png": saved(textured(number)) for number in range(20)})
+    arguments = ["folder", "--source", source, "--size", 16, "--test", "30%", "--dedupe"]
+    done = run(*arguments, "--out", tmp_path / "beam", "--beam", "--runner=DirectRunner", module="data_prep")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert main([*map(str, arguments), "--workers", "0", "--out", str(tmp_path / "local")]) == 0
+    for split in ("train", "test"):
+        assert pngs(tmp_path / "beam", split) == pngs(tmp_path / "local", split)
+    assert sorted(path.name for path in (tmp_path / "beam").iterdir()) == sorted(
+        path.name for path in (tmp_path / "local").iterdir()
+    )
+    assert (tmp_path / "beam" / "duplicates.txt").read_bytes() == (tmp_path / "local" / "duplicates.txt").read_bytes()
 
 
 def damaged(good):
