@@ -34,6 +34,7 @@ COMMON = {
         "sample_kimg": 20.0,  # between pictures
         "checkpoint_kimg": 20.0,  # between checkpoints
         "keep_checkpoints": 3,
+        "resume_from": "",  # an older checkpoint to go on from, such as ckpt-400, where the latest is damaged; "" for the latest
     },
     "generate": {
         "seeds": (0, 1, 2, 3, 4, 5, 6, 7),  # one object each

@@ -1,6 +1,7 @@
 """TFRecords -> batches: a tfds folder becomes an endless, reproducible stream of named features."""
 
 import dataclasses
+import hashlib
 import os
 import shlex
 import struct
@@ -192,16 +193,45 @@ def _check_features(source, features, image_size, batch_size):
         raise UserError(f"data.shuffle_buffer={data.shuffle_buffer}: use 1 (no shuffling) or more")
 
 
-def corrupt_shard(data):
-    """Names the first record that cannot be read: a `UserError` to raise when reading failed, or None if all are whole."""
-    builder = tfds.builder_from_directory(data.dir)
-    for path in (os.fspath(p) for split in builder.info.splits.values() for p in split.filepaths):
-        number = 0
-        try:
-            for number, _ in enumerate(tf.data.TFRecordDataset(path), start=1):  # noqa: B007
-                pass
-        except tf.errors.DataLossError:
-            return UserError(f"{path} is corrupt at record {number}: copy it again from its source, or prepare {data.dir} again")
+def fingerprint(source: Source) -> dict:
+    """What tells one data set from another without reading it: name, version, shards, and a hash of what describes it."""
+    info, folder = source.builder.info, source.settings.dir
+    digest = hashlib.sha256()
+    for name in ("dataset_info.json", "features.json"):
+        with open(os.path.join(folder, name), "rb") as file:
+            digest.update(file.read())
+    splits = {name: list(split.shard_lengths) for name, split in info.splits.items()}
+    return {"name": info.name, "version": str(info.version), "splits": splits, "sha256": digest.hexdigest()}
+
+
+def damage(sources) -> str | None:
+    """What is wrong with the data, after reading them failed: the first shard or record that cannot be read, or None.
+
+    Args:
+      sources: what `open_sources` gave.
+    """
+    for source in sources.values() if isinstance(sources, dict) else [sources]:
+        builder, folder = source.builder, source.settings.dir
+        for path in (os.fspath(p) for split in builder.info.splits.values() for p in split.filepaths):
+            if not os.path.exists(path):
+                return f"{path} is gone: copy it again from its source, or prepare {folder} again"
+            if (found := _damaged_record(path, builder)) is not None:
+                return f"{path} {found}: copy it again from its source, or prepare {folder} again"
+    return None
+
+
+def _damaged_record(path, builder):
+    """The first record of a shard that is broken, or that is no image."""
+    number = 0
+    try:
+        for number, record in enumerate(tf.data.TFRecordDataset(path), start=1):
+            example = builder.info.features.deserialize_example(record, decoders={"image": tfds.decode.SkipDecoding()})
+            try:
+                tf.io.decode_image(example["image"], channels=3)
+            except tf.errors.InvalidArgumentError:
+                return f"holds no image in record {number - 1}"
+    except tf.errors.OpError:
+        return f"is corrupt at record {number}"
     return None
 
 

@@ -5,9 +5,9 @@ import os
 import sys
 
 from holotf import evaluators, features
-from holotf.checkpoint import restore
 from holotf.errors import UserError, require
 from holotf.evaluators.subject import Subject
+from holotf.run_folder import restore
 
 
 def run(config, workdir):

@@ -6,8 +6,8 @@ import shutil
 import tensorflow as tf
 
 from holotf import native
-from holotf.checkpoint import restore
 from holotf.errors import UserError
+from holotf.run_folder import restore
 
 
 def run(config, workdir):

@@ -4,20 +4,33 @@ import os
 
 import numpy as np
 
-from holotf.checkpoint import restore
-from holotf.errors import UserError
+from holotf.errors import UserError, require
 from holotf.models.base import Generative, Turnable
 from holotf.pictures import grid, sheet_and_film, write
+from holotf.run_folder import restore
 
 
 def run(config, workdir):
     """The verb `generate`: pictures from the latest checkpoint into WORKDIR/pictures."""
+    check(config.generate)
     model = restore(config, workdir)
     if not isinstance(model, Generative):
         raise UserError(f"--mode generate: model.name={config.model.name!r} makes no images")
     for path in generate(model, config.generate, os.path.join(workdir, "pictures")):
         print(path)
     return 0
+
+
+def check(settings):
+    """Finds what is wrong with `config.generate`, before a training that ends with pictures.
+
+    Raises:
+      UserError: no seeds, or numbers that make no sense.
+    """
+    seeds = settings.seeds
+    whole = isinstance(seeds, (tuple, list)) and len(seeds) and all(isinstance(s, int) and 0 <= s < 2**31 for s in seeds)
+    require(whole, "generate.seeds", seeds, "one or more whole numbers from 0, such as (0, 1, 2, 3)")
+    require(2 <= settings.frames <= 10_000, "generate.frames", settings.frames, "2 to 10000")
 
 
 def generate(model, settings, folder):

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import shutil
 import signal
 import time
 
@@ -11,10 +12,10 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from holotf import data, devices, evaluate, evaluators, export, generate, models
-from holotf.checkpoint import Checkpoints
+from holotf import data, devices, evaluate, evaluators, export, generate, models, run_folder
+from holotf.checkpoints import Checkpoints
 from holotf.errors import RunError, UserError
-from holotf.models.base import Turnable
+from holotf.models.base import Generative, Turnable
 from holotf.summaries import Board
 
 
@@ -54,14 +55,25 @@ def train(config, workdir):
     if batch_size < 1 or batch_size % replicas:
         raise UserError(f"train.batch_size={batch_size} cannot be shared by {replicas} replicas: use a multiple of {replicas}")
     keras.utils.set_random_seed(config.seed)
-    sources = data.open_sources(config.data)  # what is wrong with it is said before the networks are built
-    if config.evaluate.kimg:
-        evaluate.check(config.evaluate)
+    # What is wrong with the data, or would be wrong at the end, is said before the networks are built.
+    sources = data.open_sources(config.data)
+    generate.check(config.generate)
+    evaluate.check(config.evaluate)
+    run_folder.reconcile(config, workdir, sources)
     with strategy.scope():
         model = models.build(config)
+    with run_folder.locked(workdir, active=worker == 0):
+        return _train(model, config, workdir, strategy, sources, worker, workers)
+
+
+def _train(model, config, workdir, strategy, sources, worker, workers):
+    """The loop, in a folder that is ours."""
+    batch_size, replicas = config.train.batch_size, strategy.num_replicas_in_sync
     checkpoints = Checkpoints(model, workdir, config.train.keep_checkpoints, chief=worker == 0)
-    if (path := checkpoints.restore()) is not None:
+    if (path := checkpoints.restore(config.train.resume_from)) is not None:
         print(f"resumed from {path}")
+    if worker == 0:
+        run_folder.record(config, workdir, sources)
 
     start, total = int(model.iteration.numpy()), model.iterations
     kimg = {k: config.train[f"{k}_kimg"] for k in ("log", "sample", "checkpoint")} | {"evaluate": config.evaluate.kimg}
@@ -81,7 +93,8 @@ def train(config, workdir):
     board, pending = Board(workdir, config, active=worker == 0), []
     bar = tqdm(total=total * batch_size, initial=start * batch_size, unit="img", unit_scale=True, disable=worker > 0)
     clock = time.perf_counter()
-    with _Signals() as signals, bar, _explained(config.data, workers, checkpoints):
+    explained = _explained(sources, workers, checkpoints, lambda: _settle(pending, checkpoints))
+    with _Signals() as signals, bar, explained:
         for iteration in range(start + 1, total + 1):
             pending.append((iteration, iterate(next(batches), **model.step_options(iteration - 1))))
             bar.update(batch_size)
@@ -124,40 +137,53 @@ def run(config, workdir):
     Returns:
       The exit code of `train`.
     """
-    data.prepare_missing(config.data.dir, config.data.prepare)
+    for source in config.data.sources.values() if config.data.sources else [config.data]:
+        data.prepare_missing(source.dir, source.prepare)
     return train(config, workdir)
 
 
 def publish(model, config, workdir):
     """Writes `pictures/` and `saved_model/` of a finished run and says where everything lies."""
     folders = {name: os.path.join(workdir, name) for name in ("pictures", "saved_model", "checkpoints", "events")}
-    generate.generate(model, config.generate, folders["pictures"])
+    pictures = ""
+    if isinstance(model, Generative):
+        generate.generate(model, config.generate, folders["pictures"])
+        what, film = ("turning picture", "sweep_azimuth") if isinstance(model, Turnable) else ("interpolation", "interpolation")
+        pictures = (
+            f"  {what:<15}  {folders['pictures']}/{film}.gif, .mp4, .png\n  samples          {folders['pictures']}/samples.png\n"
+        )
     export.export(model, folders["saved_model"], replace=True)
     kimg = int(model.iteration.numpy()) * config.train.batch_size / 1000
-    what, film = ("turning picture", "sweep_azimuth") if isinstance(model, Turnable) else ("interpolation  ", "interpolation")
     print(
         f"\nTrained on {kimg:g} thousand images.\n"
-        f"  {what}  {folders['pictures']}/{film}.gif, .mp4, .png\n"
-        f"  samples          {folders['pictures']}/samples.png\n"
+        f"{pictures}"
         f"  SavedModel       {folders['saved_model']}\n"
         f"  checkpoints      {folders['checkpoints']}\n"
         f"  TensorBoard      tensorboard --logdir {folders['events']}\n"
-        f"To go on: the same command with --config.train.kimg={2 * kimg:g}"
+        f"To go on: python main.py --workdir {workdir} --config.train.kimg={2 * kimg:g}"
     )
 
 
 @contextlib.contextmanager
-def _explained(data_config, workers, checkpoints):
-    """Says what TensorFlow's errors mean for the person at the keyboard."""
+def _explained(sources, workers, checkpoints, settle):
+    """Says what TensorFlow's errors mean for the person at the keyboard, and saves what was trained where that is possible."""
     try:
         yield
-    except tf.errors.DataLossError as error:
-        raise data.corrupt_shard(data_config) or error from None
+    except (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.InvalidArgumentError) as error:
+        if (reason := data.damage(sources)) is None:
+            raise
+        settle()  # not a state that is no number
+        raise UserError(f"{reason}; {checkpoints.save()} was written, the same command then goes on from it") from error
     except _LOST as error:
         if workers == 1:
             raise
         latest = checkpoints.latest or "the beginning"
         raise WorkerLost(f"another worker is gone: start all workers again, they go on from {latest}") from error
+    except (OSError, tf.errors.OpError) as error:
+        if "No space left" not in str(error):
+            raise
+        free = shutil.disk_usage(checkpoints.folder).free / 1e6
+        raise RunError(f"no space left, {free:.0f} MB are free; the last whole checkpoint is {checkpoints.latest}") from error
 
 
 def _settle(pending, checkpoints):

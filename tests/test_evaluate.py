@@ -9,9 +9,10 @@ import pytest
 from conftest import small_config
 
 from holotf import evaluate, models, train
-from holotf.checkpoint import Checkpoints, restore
+from holotf.checkpoints import Checkpoints
 from holotf.errors import UserError
 from holotf.export import export
+from holotf.run_folder import restore
 
 # Keras saves its variables through NumPy in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning:keras.*")

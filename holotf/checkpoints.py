@@ -1,0 +1,228 @@
+"""Checkpoints: the whole state of a run, written beside the old one, read back, and only then announced."""
+
+import dataclasses
+import errno
+import glob
+import json
+import os
+import re
+import shutil
+import tempfile
+
+import tensorflow as tf
+
+from holotf.errors import RunError, UserError
+
+_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+# By which TensorFlow says that a checkpoint, or the index of them, cannot be read.
+_READ_ERRORS = (tf.errors.OpError, ValueError, RuntimeError, OSError, IndexError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Damage:
+    """Why a checkpoint cannot be read."""
+
+    path: str
+    reason: str
+
+
+def damage(path: str) -> Damage | None:
+    """Reads a whole checkpoint, checksums and all: what is wrong with it, or None."""
+    for file in (f"{path}.index", *(glob.glob(f"{glob.escape(path)}.data-*") or [f"{path}.data-00000-of-00001"])):
+        if not os.path.exists(file) or os.path.getsize(file) == 0:
+            return Damage(path, f"{os.path.basename(file)} is {'empty' if os.path.exists(file) else 'missing'}")
+    try:
+        reader = tf.train.load_checkpoint(path)
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)
+    except _READ_ERRORS as error:
+        return Damage(path, str(error).splitlines()[0][:160])
+    return None
+
+
+class Checkpoints:
+    """The checkpoints of a run: networks, averages, optimizers and the iteration, from which the position in the data follows.
+
+    Each is written to names of its own, read back, and only then announced in the small file that says which is the latest; only
+    then do old ones go. So a process killed at any moment leaves the latest whole one in place.
+
+    Args:
+      model: with its optimizers, built.
+      workdir: of the run; checkpoints lie in its folder `checkpoints`.
+      keep: how many to keep.
+      chief: whether this worker's files count; the others write theirs, as saving is collective, and throw them away.
+    """
+
+    def __init__(self, model, workdir: str, keep: int = 3, chief: bool = True):
+        self._model, self._workdir, self._keep, self._chief = model, workdir, keep, chief
+        self._state = _state(model)
+        self._checkpoint = tf.train.Checkpoint(**self._state)
+        self.folder = os.path.join(workdir, "checkpoints")
+        self._scratch = None if chief else tempfile.TemporaryDirectory()
+
+    @property
+    def latest(self) -> str | None:
+        """Path of the latest checkpoint that was announced, or None; as on disk, since the chief may have written meanwhile."""
+        try:
+            return tf.train.latest_checkpoint(self.folder)
+        except _READ_ERRORS:
+            return None
+
+    def found(self) -> list[str]:
+        """Paths of all checkpoints in the folder, whole or not, the oldest first."""
+        paths = {p.rpartition(".")[0] for p in glob.glob(os.path.join(glob.escape(self.folder), "ckpt-*.*"))}
+        numbered = {p: int(n) for p in paths if (n := p.rpartition("-")[2]).isdigit()}
+        return sorted(numbered, key=numbered.get)
+
+    def save(self) -> str:
+        """Writes the state, reads it back, announces it, and removes what is older than the last `keep`; returns the path.
+
+        Raises:
+          RunError: the disk is full, or what was written cannot be read back; the checkpoint before it stays.
+        """
+        folder = self.folder if self._chief else self._scratch.name
+        path = os.path.join(folder, f"ckpt-{int(self._model.iteration.numpy())}")
+        before = self.found()
+        try:
+            os.makedirs(folder, exist_ok=True)
+            self._checkpoint.write(path)
+        except (*_READ_ERRORS, tf.errors.ResourceExhaustedError) as error:
+            raise self._unwritten(path, error) from error
+        if not self._chief:
+            return path
+        if wrong := damage(path):
+            raise RunError(
+                f"{path} was written and cannot be read back ({wrong.reason}): the last whole one is {self.latest or 'none'}"
+            )
+        kept = [p for p in before if p != path][-(self._keep - 1) :] if self._keep > 1 else []
+        _announce(folder, path, [*kept, path])
+        for old in set(before) - {*kept, path}:
+            for file in glob.glob(f"{glob.escape(old)}.*"):
+                os.unlink(file)
+        return path
+
+    def _unwritten(self, path, error):
+        """What a failed write means for the person at the keyboard; its leavings go."""
+        if path != self.latest:
+            for file in glob.glob(f"{glob.escape(path)}.*"):
+                os.unlink(file)
+        needed = sum(tf.size(v).numpy() * v.dtype.size for part in self._state.values() for v in part.values())
+        free = shutil.disk_usage(os.path.dirname(path)).free
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error) or free < needed:
+            reason = f"no space left: a checkpoint takes {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free"
+        else:
+            reason = str(error).splitlines()[0][:160]
+        return RunError(f"{path} could not be written, {reason}; the last whole one is {self.latest or 'none yet'}")
+
+    def keep_best(self, name: str, value: float, better) -> bool:
+        """Keeps a copy of the latest checkpoint as WORKDIR/best/checkpoints if it is the best yet by a metric.
+
+        `--workdir WORKDIR/best` then generates, evaluates or exports it.
+
+        Args:
+          name: path of the metric.
+          value: of the latest checkpoint.
+          better: function of two values that gives the better one, `min` or `max`.
+
+        Returns:
+          Whether it is.
+        """
+        best, metric = os.path.join(self._workdir, "best"), os.path.join(self._workdir, "best", "metric.json")
+        if os.path.exists(metric):
+            with open(metric, encoding="utf-8") as file:
+                before = json.load(file)
+            if before["name"] == name and better(before["value"], value) == before["value"]:
+                return False
+        temporary, old = f"{best}.tmp-{os.getpid()}", f"{best}.tmp-old-{os.getpid()}"
+        folder, latest = os.path.join(temporary, "checkpoints"), self.latest
+        os.makedirs(folder)
+        for path in glob.glob(f"{glob.escape(latest)}.*"):
+            shutil.copy(path, folder)
+        _announce(folder, latest, [latest])
+        with open(os.path.join(temporary, "metric.json"), "w", encoding="utf-8") as file:
+            json.dump({"name": name, "value": value, "checkpoint": os.path.basename(latest)}, file)
+        if os.path.exists(best):
+            os.rename(best, old)
+        os.rename(temporary, best)
+        shutil.rmtree(old, ignore_errors=True)
+        return True
+
+    def restore(self, named: str = "") -> str | None:
+        """Loads the latest checkpoint, or the one that is named (`train.resume_from`, such as ckpt-400), if there is one.
+
+        Returns:
+          Its path, or None in a folder without checkpoints.
+
+        Raises:
+          UserError: it is damaged, or of another architecture, or the one that is named is not there. Nothing was changed; the
+            message names the newest whole one, and how to go on from it.
+        """
+        found = self.found()
+        path = os.path.join(self.folder, named) if named else self._announced(found)
+        if path is None:
+            return None
+        if named and path not in found:
+            raise UserError(f"train.resume_from={named!r}: use one of {', '.join(map(os.path.basename, found)) or 'none there is'}")
+        self._check_whole(path, found)
+        self._check_shapes(path)
+        self._checkpoint.read(path).assert_existing_objects_matched()
+        return path
+
+    def _announced(self, found):
+        """The checkpoint that the folder's index names; UserError where there are checkpoints and the index is of no use."""
+        path = self.latest
+        if path is None and found:
+            index = os.path.join(self.folder, "checkpoint")
+            what = "cannot be read" if os.path.exists(index) else "is missing"
+            # TensorFlow gives None, too, where the index names files that are gone.
+            raise UserError(f"{index} {what}, or names a checkpoint that is gone: {self._way_on(found)}")
+        return path
+
+    def _check_whole(self, path, found):
+        if wrong := damage(path):
+            raise UserError(f"{path} is damaged ({wrong.reason}): {self._way_on([p for p in found if p != path])}")
+
+    def _way_on(self, paths):
+        whole = next((p for p in reversed(paths) if damage(p) is None), None)
+        if whole is None:
+            return "no whole checkpoint is left; give another --workdir"
+        name = os.path.basename(whole)
+        return f"the newest whole one is {name}; go on from it with --config.train.resume_from={name}, or give another --workdir"
+
+    def _check_shapes(self, path):
+        shapes = tf.train.load_checkpoint(path).get_variable_to_shape_map()
+        saved = {k.removesuffix(_SUFFIX): tuple(v) for k, v in shapes.items() if k.endswith(_SUFFIX)}
+        saved.pop("save_counter", None)  # TensorFlow's own, in runs of version 0.1
+        wanted = {f"{group}/{name}": tuple(v.shape) for group, variables in self._state.items() for name, v in variables.items()}
+        for name in [*wanted, *saved]:
+            here, there = wanted.get(name), saved.get(name)
+            if here != there:
+                raise UserError(
+                    f"{path} is of another architecture: {name} has shape {there or 'none'} there, {here or 'none'} here; "
+                    "use the config that made it, or another --workdir"
+                )
+
+
+def _announce(folder, latest, all_paths):
+    """Writes the small file that `tf.train.latest_checkpoint` reads, whole or not at all; paths are those within the folder."""
+    lines = [f'model_checkpoint_path: "{os.path.basename(latest)}"']
+    lines += [f'all_model_checkpoint_paths: "{os.path.basename(path)}"' for path in all_paths]
+    temporary = os.path.join(folder, f"checkpoint.tmp-{os.getpid()}")
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
+    os.replace(temporary, os.path.join(folder, "checkpoint"))
+
+
+def _state(model):
+    """Every variable under a name that does not depend on what else was built in the process: {part: {name: tf.Variable}}."""
+    parts = {name: getattr(model, name) for name in model.PARTS}
+    state = {part: {f"{i:03d}_{_bare(v.name)}": v.value for i, v in enumerate(owner.variables)} for part, owner in parts.items()}
+    return state | {"progress": {"iteration": model.iteration.value}}
+
+
+def _bare(name):
+    """A variable's name without Keras' counters: an optimizer's variables bear the names of networks, as in `conv2d_9_kernel`.
+
+    And without `renderer_`, so that a run of version 0.1, whose projection unit stood in the generator itself, is still read.
+    """
+    return re.sub(r"_\d+(?=_|$)", "", name).replace("renderer_", "")
