@@ -1,7 +1,6 @@
 """holotf: train, look at, and publish 3D-aware image generators. `python main.py --config configs/hologan_blocks.py`."""
 
 import importlib
-import itertools
 import os
 import sys
 from pathlib import Path
@@ -11,9 +10,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is impor
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from configs import of_run
 from holotf.errors import RunError, UserError, of_flags
 
-ROOT = Path(__file__).resolve().parent
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The experiment: FILE or FILE:variant. Default: --workdir's own, else hologan_blocks."
 )
@@ -24,21 +23,17 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/NAME_OF_
 def parse(argv):
     """Parses the flags; what is wrong with them is one line and exit code 2."""
     if not any(a == "--config" or a.startswith("--config=") for a in argv):
-        argv = [argv[0], f"--config={_default(argv)}", *argv[1:]]  # not a default of the flag: absl would parse overrides at import
+        argv = [
+            argv[0],
+            f"--config={of_run.default(argv)}",
+            *argv[1:],
+        ]  # not a default of the flag: absl would parse overrides at import
     try:
         rest = flags.FLAGS(argv)
         CONFIG.value.keys()  # a file that is not there is only told of when it is used
         return rest
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         sys.exit(fail(of_flags(error, argv), 2))
-
-
-def _default(argv):
-    """The config where none is given: that of the run in --workdir, else hologan_blocks."""
-    words = [part for a in argv for part in a.split("=", 1)]
-    workdir = next((b for a, b in itertools.pairwise(words) if a.lstrip("-") == "workdir"), None)
-    used = workdir and any((Path(workdir) / name).exists() for name in ("config.json", "checkpoints", "saved_model.pb"))
-    return f"{ROOT}/configs/of_run.py:{workdir}" if used else f"{ROOT}/configs/hologan_blocks.py"
 
 
 def main(argv):

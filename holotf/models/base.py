@@ -168,20 +168,21 @@ class Generative(Learner):
         return {"samples": np.concatenate([grid(half) for half in halves], axis=1)}
 
     def servable(self) -> tuple[tf.Module, dict]:
-        """(module, signatures) to export: `generate`, of the inputs by name, and `sample`, which draws them."""
-        return serve(self.served_variables(), "generate", self.endpoints())
+        """(module, signatures) to export: `endpoints`; `generate` is the default where there is one, otherwise `sample`."""
+        endpoints = self.endpoints()
+        return serve(self.served_variables(), "generate" if "generate" in endpoints else "sample", endpoints)
 
     def endpoints(self) -> dict:
-        """{name: function made by `endpoint`}: `generate` and `sample`; a subclass adds its own."""
-        latent = self.draw(1, [0, 0])[0]
-        return {
-            "generate": endpoint(lambda z: {"images": self.images(z)}, z=([None, *latent.shape[1:]], tf.float32)),
-            "sample": endpoint(
-                lambda seed, n: {"images": self.images(*self.draw(n, tf.stack([seed, 0])))},
-                seed=([], tf.int64),
-                n=([], tf.int32),
-            ),
-        }
+        """{name: function made by `endpoint`}: `sample`; and `generate`, of a model that is fed a latent alone. Others add theirs."""
+
+        def sample(seed, n):
+            return {"images": self.images(*self.draw(n, tf.stack([seed, 0])))}
+
+        found, (latent, *more) = {"sample": endpoint(sample, seed=([], tf.int64), n=([], tf.int32))}, self.draw(1, [0, 0])
+        if not more:
+            generate = endpoint(lambda z: {"images": self.images(z)}, z=([None, *latent.shape[1:]], tf.float32))
+            found["generate"] = generate
+        return found
 
 
 class Turnable(Generative):
