@@ -27,7 +27,7 @@ def parse(argv):
             argv[0],
             f"--config={of_run.default(argv)}",
             *argv[1:],
-        ]  # not a default of the flag: absl would parse overrides at import
+        ]  # a default of the flag would meet overrides at import
     try:
         rest = flags.FLAGS(argv)
         CONFIG.value.keys()  # a file that is not there is only told of when it is used

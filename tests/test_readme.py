@@ -1,4 +1,4 @@
-"""The README's examples, done to the letter."""
+"""The guides' examples, done to the letter."""
 
 import json
 import os
@@ -11,26 +11,26 @@ import sys
 import tensorflow as tf
 from conftest import ROOT
 
-README = (ROOT / "README.md").read_text()
+GUIDE = (ROOT / "docs" / "extending.md").read_text()
 
 
 def blocks(language, section):
     """Fenced code of a section."""
-    text = README.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    text = GUIDE.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
-def test_a_model_is_added_by_what_the_readme_says(squares, tmp_path):
+def test_a_model_is_added_by_what_the_guide_says(squares, tmp_path):
     for part in ("holotf", "configs", "data_prep", "main.py"):
         copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
         copy(ROOT / part, tmp_path / part)
-    for code in blocks("python", "Add a model"):
+    for code in blocks("python", "A model"):
         name = code.partition("\n")[0].removeprefix("# ")
         assert not (tmp_path / name).exists()
         (tmp_path / name).write_text(code)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "blocks32").symlink_to(squares)
-    (command,) = blocks("bash", "Add a model")
+    (command,) = blocks("bash", "A model")
     python = pathlib.Path(sys.executable).parent
     environment = os.environ | {"PATH": f"{python}:{os.environ['PATH']}"}
 

@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -123,8 +124,10 @@ def test_an_export_folder_that_exists_is_kept(squares, uninterrupted):
     assert done.stderr.splitlines()[-1].startswith(f"error: export folder {uninterrupted[0]}/saved_model exists: remove it first")
 
 
-def test_a_checkpoint_of_another_architecture_is_refused(squares, uninterrupted):
-    done = run(*trains(squares, uninterrupted[0], "--config.model.gf=8"))
+def test_a_checkpoint_of_another_architecture_is_refused(squares, uninterrupted, tmp_path):
+    """Of a run that does not say what made it."""
+    shutil.copytree(uninterrupted[0] / "checkpoints", tmp_path / "checkpoints")
+    done = run(*trains(squares, tmp_path, "--config.model.gf=8"))
     assert done.returncode == 2
     assert "is of another architecture: generator/" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr

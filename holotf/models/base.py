@@ -173,7 +173,7 @@ class Generative(Learner):
         return serve(self.served_variables(), "generate" if "generate" in endpoints else "sample", endpoints)
 
     def endpoints(self) -> dict:
-        """{name: function made by `endpoint`}: `sample`; and `generate`, of a model that is fed a latent alone. Others add theirs."""
+        """{name: function made by `endpoint`}: `sample`; `generate` where a latent alone is fed; a subclass adds its own."""
 
         def sample(seed, n):
             return {"images": self.images(*self.draw(n, tf.stack([seed, 0])))}
