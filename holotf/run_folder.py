@@ -92,6 +92,8 @@ def recorded(workdir: str) -> dict | None:
 def reconcile(config, workdir: str, sources=None) -> None:
     """Compares a config with the one that made the run, and prints what has changed and may.
 
+    Keys that only one of them has, since versions add and remove some, are not compared.
+
     Args:
       config: as given now.
       workdir: of the run.
@@ -104,7 +106,7 @@ def reconcile(config, workdir: str, sources=None) -> None:
     if told is None:
         return
     before, now = (dict(_flat(c)) for c in (told["config"], config.to_dict()))
-    differ = {key: (before.get(key), now.get(key)) for key in before | now if before.get(key) != now.get(key)}
+    differ = {key: (before[key], now[key]) for key in before if key in now and before[key] != now[key]}
     changed = {key: values for key, values in differ.items() if not key.startswith(MAY_CHANGE)}
     if sources is not None and not isinstance(sources, dict) and (data.fingerprint(sources) != told["data"]):
         changed["data.dir"] = (f"{before['data.dir']} as it was", f"{now['data.dir']} with other contents")
