@@ -8,6 +8,8 @@ Not run here: the data set is not to be had on our machines. Published, 64 px: K
 Published: batch 32, one D and two G updates, Adam 1e-4 (128 px: 5e-5), beta 0.5 and 0.999, 50 epochs, decay from the 25th,
 lambda_identity 1, at 128 px lambda_style 1, azimuth 220 to 320 and elevation 70 to 110 in the released code's convention, which are
 -50 to 50 and -20 to 20 in ours. Ours: the average of the weights.
+What it risks: the paper's projection unit can read the angle of the view, so nothing forces objects to turn with it
+(docs/decisions/0005-compositing.md). data_prep keeps a tenth of the images for test; the length is that of the paper, in images.
 """
 
 from configs import base

@@ -5,9 +5,10 @@
 
 Data      `catalogue cifar10` downloads it; where only images are at hand:
           python -m data_prep folder --source ARCHIVE --size 32 --out data/cifar32     (train/ and test/ become the splits)
-Result    64 kimg, seed 0, 2 cores, 2026-11-22: KID x 100 of 14.5 (DCGAN: 27.1), textures and no things; 17 minutes beside other
-          work: docs/results.md
-Views are narrow, as for any photographs taken from the front; no warm-up of the latents: there is no common object to turn first.
+Result    with the projection unit of version 0.1, 64 kimg, seed 0, 2 cores, 2026-11-22: KID x 100 of 14.5 (DCGAN: 27.1),
+          textures and no things; 17 minutes beside other work: docs/results.md
+          Not run with the compositing renderer, which it now has from hologan_blocks
+Views are narrow, as for any photographs taken from the front.
 """
 
 from configs import hologan_blocks
