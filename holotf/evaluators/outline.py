@@ -11,10 +11,9 @@ from holotf.models.base import Turnable
 class Judge(Evaluator):
     """`outline/turn_share`: objects whose level outline is mirrored from the opposite side and from no other.
 
-    It tells one turn from two, from three, from half a one and from none; not in which sense; and of an object whose left is like
-    its right, whose front and back have the same level outline, not a turn from a swing through both sides and back. That a swing
-    covers no degrees is seen by the regressors of `pose`, which look down on it: hence `pose/agreed_turn_share`. Real turntables,
-    drawn level, are judged beside it. `outline/round_share` are too round to tell.
+    It tells one turn from none, from half a one, from two and from three; and, where the data look down on the objects, from a
+    swing there and back. The sense of a turn no outline tells: that is left to the regressors, hence `pose/agreed_turn_share`. Real
+    turntables, drawn level and from far away, are judged beside it. `outline/round_share` are too round to tell.
     """
 
     MODEL = Turnable
@@ -32,14 +31,15 @@ class Judge(Evaluator):
 
     def run(self):
         """Yields `outline/...`."""
-        yield from self._scores("outline/", self.subject.level_sweep)
-        real, _ = self.subject.level_turntables
-        if real is not None:
-            yield from self._scores("outline/real_", real)
+        subject = self.subject
+        yield from self._scores("outline/", subject.level_sweep, subject.turns_by_outline)
+        (level, _), (tilted, _) = subject.level_turntables, subject.turntables
+        if level is not None:
+            yield from self._scores("outline/real_", level, subject.outline_turns(level, tilted))
 
-    def _scores(self, prefix, sweep):
-        overlaps = outlines.mirrored_overlaps(outlines.silhouettes(sweep, self.subject.ground))
-        once, round_ = outlines.turns_once(overlaps)
+    def _scores(self, prefix, level, turns):
+        once, round_ = turns
+        overlaps = outlines.mirrored_overlaps(outlines.silhouettes(level, self.subject.ground))
         yield f"{prefix}turn_share", float(np.mean(once))
         yield f"{prefix}round_share", float(np.mean(round_))
         yield f"{prefix}opposite_iou", float(overlaps[:, overlaps.shape[1] // 2].mean())

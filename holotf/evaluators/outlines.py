@@ -6,7 +6,8 @@ DIFFERS = 32  # grey levels, in the channel that differs most: 99 % of real rend
 PLAIN = 8  # grey levels that the borders of nearly all images may differ by where the ground is plain
 NEAR_DEG = 45.0  # angles nearer than this to the opposite side count as opposite
 MARGIN = 0.05  # of intersection over union, by which the opposite side must fit better than any other
-FITS = 0.7  # intersection over union from which two outlines are taken for one
+RETRACES = 0.25  # of the way from how well neighbouring views fit (0) to a way back that is the way out (1)
+LOOKS_DOWN_DEG = 15.0  # elevation from which front and back have outlines different enough to tell a swing
 ROUND = 0.85  # where every view fits every other so well, nothing tells how far the object turned
 
 
@@ -53,17 +54,42 @@ def mirrored_overlaps(sweep: np.ndarray) -> np.ndarray:
     return np.stack([overlap(sweep, np.roll(mirrored, -n, axis=1)).mean(axis=1) for n in range(sweep.shape[1])], axis=1)
 
 
-def turns_once(overlaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What `mirrored_overlaps` tell: whether each object turns once, and whether it is too round to tell.
+def retracing(tilted: np.ndarray) -> np.ndarray:
+    """How far a sweep comes back the way it went: (R - A) / (1 - A).
+
+    R = max over c of mean over k of IoU(M_k, M_(c-k)), the fit of the way back to the way out; A = mean over k of
+    IoU(M_k, M_(k+1)), the fit of neighbours.
 
     Args:
-      overlaps: [N, K], K even.
+      tilted: bool [N, K, H, W], silhouettes seen from above.
 
     Returns:
-      (once [N], round [N]), bool. Once: the opposite side fits (at least 0.7), and better by 0.05 than any view farther than 45
-      degrees from it. Round: all views fit (at least 0.85).
+      [N], at most 1: 1 for a swing, about 0 or less for an object that turns, 0 for a frozen image.
     """
+    backward = tilted[:, ::-1]
+    back = np.max([overlap(tilted, np.roll(backward, c, axis=1)).mean(axis=1) for c in range(tilted.shape[1])], axis=0)
+    neighbours = overlap(tilted, np.roll(tilted, -1, axis=1)).mean(axis=1)
+    return (back - neighbours) / np.maximum(1.0 - neighbours, 1e-9)
+
+
+def turns_once(level: np.ndarray, tilted: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each object turns once, and whether it is too round to tell.
+
+    Once: the opposite side fits, mirrored, better by 0.05 than any view farther than 45 degrees from it, and the sweep from above
+    does not come back the way it went. How well the opposite side fits is no part of it: made outlines flicker. Round: no side
+    fits better than all others, and all fit (at least 0.85).
+
+    Args:
+      level: bool [N, K, H, W], silhouettes at elevation 0 from K sides, K even.
+      tilted: bool [N, K', H, W], the same objects from above, by some 15 degrees at least. Level outlines cannot tell a turn from a
+        swing about the front, of an object whose left is like its right; None lets such a swing pass.
+
+    Returns:
+      (once [N], round [N]), bool.
+    """
+    overlaps = mirrored_overlaps(level)
     count = overlaps.shape[1]
     away_deg = np.abs(np.arange(count) - count / 2) * 360.0 / count
-    opposite, other = overlaps[:, count // 2], overlaps[:, away_deg > NEAR_DEG].max(axis=1)
-    return (opposite >= FITS) & (opposite >= other + MARGIN), overlaps.min(axis=1) >= ROUND
+    told = overlaps[:, count // 2] >= overlaps[:, away_deg > NEAR_DEG].max(axis=1) + MARGIN
+    once = told if tilted is None else told & (retracing(tilted) < RETRACES)
+    return once, ~told & (overlaps.min(axis=1) >= ROUND)

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from holotf.evaluators import Evaluator, outlines
+from holotf.evaluators import Evaluator
 from holotf.evaluators.angles import wrap
 from holotf.models.base import Turnable
 
@@ -16,7 +16,7 @@ class Judge(Evaluator):
     """`pose/...`, as a regressor on pixels reads it, and `pose/silhouette_...`, as one on silhouettes does.
 
     Where an object is plain, pixels tell front from back no better than its outline does, and a regressor that learnt from shading
-    misreads them. `pose/agreed_turn_share` counts the objects that turn exactly once by the pixels and by the level outline.
+    misreads them. `pose/agreed_turn_share` counts the objects that turn exactly once by the pixels and by their outlines.
     """
 
     MODEL = Turnable
@@ -91,10 +91,9 @@ class Judge(Evaluator):
 
     def _agreed(self, by_pixels, by_silhouettes):
         """What the judges agree on; and a note where they do not."""
-        level = outlines.silhouettes(self.subject.level_sweep, self.subject.ground)
-        by_outline, _ = outlines.turns_once(outlines.mirrored_overlaps(level))
+        by_outline, _ = self.subject.turns_by_outline
         yield "pose/agreed_turn_share", float(np.mean(by_pixels & by_outline))
-        for name, other in (("silhouettes", by_silhouettes), ("the level outline", by_outline)):
+        for name, other in (("silhouettes", by_silhouettes), ("outlines", by_outline)):
             if (apart := np.mean(by_pixels != other)) > 0.1:
                 self.subject.note(f"pixels and {name} disagree on whether {apart:.0%} of the identities turn once")
 

@@ -119,6 +119,17 @@ class Subject:
         images, *_ = regressor.labelled(self.builder, self.config.data.split, count=500)
         return outlines.plain_ground(images)
 
+    @functools.cached_property
+    def turns_by_outline(self) -> tuple[np.ndarray, np.ndarray]:
+        """Which identities turn once, and which are too round to tell, as `outlines.turns_once` says."""
+        return self.outline_turns(self.level_sweep, self.sweep)
+
+    def outline_turns(self, level, tilted) -> tuple[np.ndarray, np.ndarray]:
+        """`outlines.turns_once` of uint8 sweeps [N, K, H, W, 3], of which the second looks down as far as the data do."""
+        looks_down = np.mean(self.config.views.elevation_deg) >= outlines.LOOKS_DOWN_DEG
+        given = [level, tilted] if looks_down else [level]
+        return outlines.turns_once(*(outlines.silhouettes(sweep, self.ground) for sweep in given))
+
     def reader(self, silhouettes: bool = False) -> regressor.PoseRegressor:
         """The pose regressor, on pixels or on silhouettes: from the cache, or trained."""
         return regressor.regressor(

@@ -9,50 +9,69 @@ from holotf.evaluators import outlines
 VIEWS = 24
 K = np.arange(VIEWS)
 GROUND = np.uint8([255, 255, 255])
+SWING = 6 - np.abs(K - 12)  # 90 degrees to one side, through the front 90 to the other, and back
 
 
-@pytest.fixture(scope="module")
-def turning():
-    """Silhouettes of twelve chairs, [12, 24, 32, 32]."""
-    sweeps = []
+def chairs(elevation_deg, distance):
+    """Silhouettes of twelve chairs on a turntable, [12, 24, 32, 32]."""
+    sweeps, half_width = [], blocks.field_of_view(distance)
     for index in range(12):
         boxes, _ = blocks.furniture("chair", np.random.default_rng([7, index]))
-        half_width = blocks.field_of_view(1000.0)
-        sweeps.append([raycast.render(boxes, a, 0.0, 1000.0, 32, half_width=half_width) for a in K * 360.0 / VIEWS])
+        sweeps.append([raycast.render(boxes, 15.0 * k, elevation_deg, distance, 32, half_width=half_width) for k in K])
     return outlines.silhouettes(np.array(sweeps), GROUND)
 
 
+@pytest.fixture(scope="module")
+def level():
+    return chairs(0.0, 1000.0)
+
+
+@pytest.fixture(scope="module")
+def tilted():
+    return chairs(25.0, 3.5)
+
+
+def flickering(silhouettes):
+    """As a bad generator draws them: each a pixel off."""
+    rng, made = np.random.default_rng(0), np.empty_like(silhouettes)
+    for place in np.ndindex(*silhouettes.shape[:2]):
+        made[place] = np.roll(silhouettes[place], rng.integers(-1, 2, 2), axis=(0, 1))
+    return made
+
+
+@pytest.mark.parametrize("drawn", [lambda s: s, flickering], ids=["clean", "flickering"])
 @pytest.mark.parametrize(
     ("steps", "expected"),
-    [
-        (K, 12),
-        (-K, 12),
-        (K + 5, 12),
-        (0 * K, 0),
-        (2 * K, 0),
-        (3 * K, 0),
-        (4 * K, 0),
-        (K // 2, 0),
-    ],
+    [(K, 12), (-K, 12), (K + 5, 12), (0 * K, 0), (2 * K, 0), (3 * K, 0), (4 * K, 0), (K // 2, 0)],
     ids=["once", "backwards", "another zero", "frozen", "twice", "three times", "four times", "half"],
 )
-def test_only_one_turn_is_one_turn(turning, steps, expected):
-    once, _ = outlines.turns_once(outlines.mirrored_overlaps(turning[:, steps % VIEWS]))
+def test_only_one_turn_is_one_turn(level, tilted, steps, expected, drawn):
+    views = steps % VIEWS
+    once, _ = outlines.turns_once(drawn(level[:, views]), drawn(tilted[:, views]))
     assert once.sum() == expected
 
 
-def test_a_real_turntables_opposite_outline_is_the_mirrored_one(turning):
-    overlaps = outlines.mirrored_overlaps(turning)
+@pytest.mark.parametrize("swing", [SWING, 2 * SWING, SWING + 6], ids=["about the front", "all the way", "about a side"])
+def test_a_swing_is_told_from_above(level, tilted, swing):
+    """Not from level outlines alone: of chairs, whose left is like their right, those from behind are those from the front."""
+    views = swing % VIEWS
+    assert not outlines.turns_once(level[:, views], tilted[:, views])[0].any()
+    if swing is SWING:
+        assert outlines.turns_once(level[:, views])[0].all()
+
+
+def test_a_real_turntables_opposite_outline_is_the_mirrored_one(level):
+    overlaps = outlines.mirrored_overlaps(level)
     assert overlaps[:, VIEWS // 2].min() > 0.98
     assert (overlaps.argmax(axis=1) == VIEWS // 2).all()
-    assert not outlines.turns_once(overlaps)[1].any()
+    assert not outlines.turns_once(level)[1].any()
 
 
 def test_what_is_round_is_counted_apart():
     """A disc looks alike from everywhere: it cannot be said to turn."""
     y, x = np.mgrid[:32, :32] - 15.5
     disc = np.broadcast_to(x**2 + y**2 < 100, (1, VIEWS, 32, 32))
-    once, round_ = outlines.turns_once(outlines.mirrored_overlaps(disc))
+    once, round_ = outlines.turns_once(disc, disc)
     assert not once[0]
     assert round_[0]
 
