@@ -48,7 +48,7 @@ class Judge(Evaluator):
         stream = data.batches(source, ("image",), config.model.image_size, size, config.seed)
         images = (batch["image"].numpy() for batch in stream.take(-(-count // size)))
         shards = [os.fspath(p) for p in subject.builder.info.splits[split].filepaths]
-        key = features.content_key(subject.extractor.name, shards, f"{split} {config.seed} {count} {size}")
+        key = features.content_key(subject.extractor.name, shards, f"{split} {config.seed} {count} {size} {config.data.flip}")
         return features.cached_features(subject.extractor, images, key, subject.settings.cache)[:count]
 
     def _made(self):

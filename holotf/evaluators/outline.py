@@ -17,7 +17,7 @@ class Judge(Evaluator):
     """
 
     MODEL = Turnable
-    BETTER: ClassVar = {"outline/turn_share": max, "outline/opposite_iou": max}
+    BETTER: ClassVar = {"outline/turn_share": max}
 
     def unfit(self):
         """It takes a full circle and a plain ground."""

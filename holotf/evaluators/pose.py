@@ -146,7 +146,7 @@ def _circular_correlation(a_deg, b_deg):
     def pairs(u, v):  # sum_ij sin(u_i - u_j) sin(v_i - v_j) = (|sum u v*|^2 - |sum u v|^2) / 2
         return (abs(np.sum(u * v.conj())) ** 2 - abs(np.sum(u * v)) ** 2) / 2
 
-    scale = np.sqrt(pairs(a, a) * pairs(b, b))
+    scale = np.sqrt(max(0.0, pairs(a, a) * pairs(b, b)))  # rounding
     return float(pairs(a, b) / scale) if scale > 1e-9 * len(a) ** 2 else 0.0
 
 
