@@ -128,20 +128,23 @@ def garbage(path):
     path.write_bytes(np.random.default_rng(0).bytes(path.stat().st_size))
 
 
+@pytest.fixture(scope="module")
+def model(squares):
+    return models.build(small_config(squares))
+
+
 @pytest.mark.parametrize("damage", [truncate, empty, flip, garbage, os.unlink])
 @pytest.mark.parametrize("file", ["checkpoint", "ckpt-8.index", "ckpt-8.data-00000-of-00001"])
-def test_damage_is_said_and_nothing_is_overwritten(copy, squares, damage, file):
+def test_damage_is_said_and_nothing_is_overwritten(copy, model, damage, file):
     """The newest whole one is named, and goes on from there."""
     if (damage, file) == (flip, "checkpoint"):
         pytest.skip("a flipped byte of a text may leave it readable")
     damage(copy / "checkpoints" / file)
-    config = small_config(squares, **{"train.checkpoint_kimg": 0.016, "train.sample_kimg": 1.0, "train.kimg": 0.064})
     before = tree(copy / "checkpoints")
     newest = "ckpt-8" if file == "checkpoint" else "ckpt-6"
     with pytest.raises(UserError, match=rf"checkpoint.* newest whole one is {newest}; go on .*--config.train.resume_from={newest}"):
-        Checkpoints(models.build(config), str(copy)).restore()
+        Checkpoints(model, str(copy)).restore()
     assert tree(copy / "checkpoints") == before
-    model = models.build(config)
     assert Checkpoints(model, str(copy)).restore(newest).endswith(newest)
     assert int(model.iteration.numpy()) == int(newest.partition("-")[2])
 
@@ -160,15 +163,15 @@ def test_a_damaged_run_goes_on_from_the_checkpoint_that_is_named(copy, finished)
     assert run(f"--workdir={copy}").returncode == 0, "the name was for that start alone"
 
 
-def test_all_checkpoints_damaged(copy, squares):
+def test_all_checkpoints_damaged(copy, model):
     for index in glob.glob(f"{copy}/checkpoints/*.index"):
         os.unlink(index)
     with pytest.raises(UserError, match="no whole checkpoint is left; give another --workdir"):
-        Checkpoints(models.build(small_config(squares)), str(copy)).restore()
+        Checkpoints(model, str(copy)).restore()
 
 
-def test_what_was_written_is_read_back_before_older_ones_go(squares, tmp_path, monkeypatch):
-    model = models.build(small_config(squares))
+def test_what_was_written_is_read_back_before_older_ones_go(model, tmp_path, monkeypatch):
+    model.iteration.assign(0)
     kept = Checkpoints(model, str(tmp_path), keep=1)
     first = kept.save()
     model.iteration.assign(1)
@@ -250,13 +253,13 @@ def test_data_that_break_in_training_cost_nothing_that_was_trained(squares, tmp_
     assert not (tmp_path / "run" / "lock.json").exists()
 
 
-def test_a_full_disk_leaves_the_last_whole_checkpoint(squares, tmp_path):
+def test_a_full_disk_leaves_the_last_whole_checkpoint(model, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", disk], capture_output=True, check=False).returncode:
         pytest.skip("a small disk cannot be mounted here")
     try:
-        model = models.build(small_config(squares))
+        model.iteration.assign(0)
         kept = Checkpoints(model, str(disk / "run"))
         first = kept.save()
         (disk / "ballast").write_bytes(bytes(os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize - 100_000))

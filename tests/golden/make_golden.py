@@ -21,6 +21,7 @@ from holotf import models  # noqa: E402
 FILE = Path(__file__).with_name("golden.json")
 ITERATIONS = 3
 CASES = {
+    "hologan": {},
     "hologan_official": PUBLISHED | {"train.g_steps": 2},
     "hologan_paper_style": PUBLISHED | {"model.variant": "paper", "loss.lambda_style": 1.0, "train.g_steps": 2},
     "hologan_wgan": PUBLISHED | {"loss.gan": "wgan", "views.azimuth_deg": (-45.0, 45.0), "train.g_steps": 1},
