@@ -147,7 +147,7 @@ def publish(model, config, workdir):
         pictures = (
             f"  {what:<15}  {folders['pictures']}/{film}.gif, .mp4, .png\n  samples          {folders['pictures']}/samples.png\n"
         )
-    export.export(model, folders["saved_model"], replace=True)
+    export.export(model, folders["saved_model"], workdir, replace=True)
     kimg = int(model.iteration.numpy()) * config.train.batch_size / 1000
     print(
         f"\nTrained on {kimg:g} thousand images.\n"
