@@ -1,5 +1,6 @@
 """Runs of `main.py` that benchmarks ask for: trained, judged, remembered; what is finished is not done again."""
 
+import contextlib
 import json
 import os
 import statistics
@@ -10,6 +11,23 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from benchmarks import measure
+from holotf.errors import UserError
+from holotf.lock import locked
+
+
+@contextlib.contextmanager
+def alone(folder):
+    """Keeps a second benchmark out of a folder of runs; bad input, and a folder that is in use, are one line and exit code 2.
+
+    Raises:
+      SystemExit: so.
+    """
+    try:
+        with locked(folder, field="--out"):
+            yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def judged(folder, config, overrides):

@@ -7,7 +7,7 @@ Adversarial training amplifies what parts two runs, be it the seed or the last b
 The second rounding of each seed does without our kernels (`device.native_kernels`), which changes no formula.
 
 Each run is `main.py` in OUT/study/NAME/seed-S[-plain], trained and then judged, in a process of its own. What is finished is not
-done again, and a killed run goes on from its checkpoint: give the same command again.
+done again, and a killed run goes on from its checkpoint: give the same command again. One study at a time works in OUT/study/NAME.
 """
 
 import argparse
@@ -35,12 +35,13 @@ def main():
     config = Path(file).stem + (f":{variant}" if variant else "")
     name = args.name or config.replace(":", "-")
     results = {}
-    for rounding in range(args.roundings):
-        for seed in range(args.seeds):
-            run = f"seed-{seed}" + ("-plain" if rounding else "")
-            overrides = dict(args.set) | {"seed": seed, "device.native_kernels": not rounding}
-            results[run] = runs.judged(args.out / "study" / name / run, config, overrides)
-            write(name, config, dict(args.set), results, args.out)
+    with runs.alone(args.out / "study" / name):
+        for rounding in range(args.roundings):
+            for seed in range(args.seeds):
+                run = f"seed-{seed}" + ("-plain" if rounding else "")
+                overrides = dict(args.set) | {"seed": seed, "device.native_kernels": not rounding}
+                results[run] = runs.judged(args.out / "study" / name / run, config, overrides)
+                write(name, config, dict(args.set), results, args.out)
 
 
 def setting(text):

@@ -51,10 +51,12 @@ def main():
         "evaluate.kimg": 0.0, "evaluate.images": args.images,
     }  # fmt: skip
     found = {model: [] for model in configs}
-    for seed in range(args.seeds):  # a whole table after each seed
-        for model, config in configs.items():
-            folder = args.out / "table1" / args.data.name / f"{args.kimg:g}kimg" / f"{config.replace(':', '-')}-{seed}"
-            found[model].append(runs.judged(folder, config, overrides | {"seed": seed}))
+    folder = args.out / "table1" / args.data.name
+    with runs.alone(folder):
+        for seed in range(args.seeds):  # a whole table after each seed
+            for model, config in configs.items():
+                run = folder / f"{args.kimg:g}kimg" / f"{config.replace(':', '-')}-{seed}"
+                found[model].append(runs.judged(run, config, overrides | {"seed": seed}))
     rows = [row(model, results) for model, results in found.items()]
     columns = list(dict.fromkeys(key for r in rows for key in r))
     measure.report(

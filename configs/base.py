@@ -160,5 +160,5 @@ def experiment(*sections):
     merged = copy.deepcopy(COMMON)
     for section in sections:
         for name, values in copy.deepcopy(section).items():
-            merged[name] = merged.get(name, {}) | values
+            merged[name] = merged.get(name, {}) | values if isinstance(values, dict) else values
     return ConfigDict(merged)

@@ -1,27 +1,29 @@
 """The config that a run recorded: `--config configs/of_run.py:RUN`, which `--workdir RUN` alone stands for."""
 
-import itertools
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
+from configs import base
 from holotf.errors import UserError
 
 
 def get_config(workdir):
-    """What `workdir`/config.json holds."""
+    """What `workdir`/config.json holds; keys that came into being since then have their defaults."""
     from holotf import run_folder  # not above: it loads TensorFlow, and `main.py --help` need not
 
     told = run_folder.recorded(workdir)
     if told is None:
         raise UserError(f"{workdir} has no config.json (it is no run, or one of version 0.1): give the experiment with --config")
-    return ConfigDict(told["config"])
+    settings = told["config"]
+    return base.experiment(*base.SECTIONS.get(settings["model"]["name"], ()), settings)
 
 
 def default(argv: list[str]) -> str:
     """The config of a command line that names none: that of the run in its --workdir, else hologan_blocks."""
-    words = [part for a in argv for part in a.split("=", 1)]
-    workdir = next((b for a, b in itertools.pairwise(words) if a.lstrip("-") == "workdir"), None)
+    workdir = None
+    for flag, following in zip(argv[1:], [*argv[2:], None], strict=True):
+        name, equals, value = flag.partition("=")
+        if name in ("--workdir", "-workdir"):
+            workdir = value if equals else following
     used = workdir and any((Path(workdir) / name).exists() for name in ("config.json", "checkpoints", "saved_model.pb"))
     folder = Path(__file__).resolve().parent
     return f"{folder}/of_run.py:{workdir}" if used else f"{folder}/hologan_blocks.py"

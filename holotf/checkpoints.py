@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import glob
 import json
+import math
 import os
 import re
 import shutil
@@ -11,8 +12,11 @@ import tempfile
 
 import tensorflow as tf
 
+from holotf import files
 from holotf.errors import RunError, UserError
+from holotf.explain import unwritten
 
+_WRITING = ".writing"  # folder of a checkpoint that does not count yet
 _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 # By which TensorFlow says that a checkpoint, or the index of them, cannot be read.
 _READ_ERRORS = (tf.errors.OpError, ValueError, RuntimeError, OSError, IndexError)
@@ -43,8 +47,8 @@ def damage(path: str) -> Damage | None:
 class Checkpoints:
     """The checkpoints of a run: networks, averages, optimizers and the iteration, from which the position in the data follows.
 
-    Each is written to names of its own, read back, and only then announced in the small file that says which is the latest; only
-    then do old ones go. So a process killed at any moment leaves the latest whole one in place.
+    Each is written to a folder of its own and read back; only then does it take its place and is announced in the small file that
+    says which is the latest, and only then do old ones go. So a process killed at any moment leaves the latest whole one in place.
 
     Args:
       model: with its optimizers, built.
@@ -71,8 +75,7 @@ class Checkpoints:
     def found(self) -> list[str]:
         """Paths of all checkpoints in the folder, whole or not, the oldest first."""
         paths = {p.rpartition(".")[0] for p in glob.glob(os.path.join(glob.escape(self.folder), "ckpt-*.*"))}
-        numbered = {p: int(n) for p in paths if (n := p.rpartition("-")[2]).isdigit()}
-        return sorted(numbered, key=numbered.get)
+        return sorted((p for p in paths if p.rpartition("-")[2].isdigit()), key=_number)
 
     def save(self) -> str:
         """Writes the state, reads it back, announces it, and removes what is older than the last `keep`; returns the path.
@@ -80,41 +83,65 @@ class Checkpoints:
         Raises:
           RunError: the disk is full, or what was written cannot be read back; the checkpoint before it stays.
         """
-        folder = self.folder if self._chief else self._scratch.name
-        path = os.path.join(folder, f"ckpt-{int(self._model.iteration.numpy())}")
-        before = self.found()
-        try:
-            os.makedirs(folder, exist_ok=True)
-            self._checkpoint.write(path)
-        except (*_READ_ERRORS, tf.errors.ResourceExhaustedError) as error:
-            raise self._unwritten(path, error) from error
+        name = f"ckpt-{int(self._model.iteration.numpy())}"
         if not self._chief:
-            return path
-        if wrong := damage(path):
-            raise RunError(
-                f"{path} was written and cannot be read back ({wrong.reason}): the last whole one is {self.latest or 'none'}"
-            )
-        kept = [p for p in before if p != path][-(self._keep - 1) :] if self._keep > 1 else []
-        _announce(folder, path, [*kept, path])
-        for old in set(before) - {*kept, path}:
-            for file in glob.glob(f"{glob.escape(old)}.*"):
-                os.unlink(file)
+            return self._checkpoint.write(os.path.join(self._scratch.name, name))
+        path, before, writing = os.path.join(self.folder, name), self.found(), os.path.join(self.folder, _WRITING)
+        try:
+            shutil.rmtree(writing, ignore_errors=True)
+            os.makedirs(writing)
+            new = self._checkpoint.write(os.path.join(writing, name))
+            if wrong := damage(new):
+                raise RunError(f"{path} was written and cannot be read back ({wrong.reason}); {self.last_whole()}")
+            for file in sorted(glob.glob(f"{glob.escape(new)}.*")):  # the data first, the index last
+                os.replace(file, os.path.join(self.folder, os.path.basename(file)))
+            # Where an older one was gone on from, those after it belong to another course: they go, and not what it came from.
+            kept = [p for p in before if _number(p) < _number(path)][-(self._keep - 1) :] if self._keep > 1 else []
+            _announce(self.folder, path, [*kept, path])
+            for old in set(before) - {*kept, path}:
+                for file in glob.glob(f"{glob.escape(old)}.*"):
+                    os.unlink(file)
+        except RunError:
+            raise
+        except _READ_ERRORS as error:
+            full = unwritten(error) or (os.strerror(errno.ENOSPC) if self.free() < self.needed() else None)
+            reason = f"{full}, {self.room()}" if full else str(error).splitlines()[0][:160]
+            raise RunError(f"{path} could not be written: {reason}; {self.last_whole()}") from error
+        finally:
+            shutil.rmtree(writing, ignore_errors=True)
         return path
 
-    def _unwritten(self, path, error):
-        """What a failed write means for the person at the keyboard; its leavings go."""
-        if path != self.latest:
-            for file in glob.glob(f"{glob.escape(path)}.*"):
-                os.unlink(file)
-        needed = sum(tf.size(v).numpy() * v.dtype.size for part in self._state.values() for v in part.values())
-        free = shutil.disk_usage(os.path.dirname(path)).free
-        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error) or free < needed:
-            reason = f"no space left: a checkpoint takes {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free"
-        else:
-            reason = str(error).splitlines()[0][:160]
-        return RunError(f"{path} could not be written, {reason}; the last whole one is {self.latest or 'none yet'}")
+    def is_saved(self) -> bool:
+        """Whether the state is that of the latest checkpoint, or of a beginning."""
+        iteration = int(self._model.iteration.numpy())
+        return iteration == 0 or (self.latest is not None and _number(self.latest) == iteration)
 
-    def keep_best(self, name: str, value: float, better) -> bool:
+    def needed(self) -> int:
+        """Bytes of a checkpoint."""
+        return sum(math.prod(v.shape) * v.dtype.size for part in self._state.values() for v in part.values())
+
+    def free(self) -> int:
+        """Bytes that the disk has left."""
+        return shutil.disk_usage(next(f for f in (self.folder, self._workdir) if os.path.isdir(f))).free
+
+    def check_room(self) -> None:
+        """Finds out at the start whether the next checkpoint will fit.
+
+        Raises:
+          RunError: it will not.
+        """
+        if self.free() < self.needed():
+            raise RunError(f"{self._workdir}: {os.strerror(errno.ENOSPC)}, {self.room()}; {self.last_whole()}")
+
+    def last_whole(self) -> str:
+        """Which checkpoint a run that breaks off now goes on from."""
+        return f"the last whole checkpoint is {self.latest or 'none yet'}"
+
+    def room(self) -> str:
+        """How much the disk has left, and how much a checkpoint takes."""
+        return f"{self.free() / 1e6:.1f} MB are free, a checkpoint takes {self.needed() / 1e6:.1f} MB"
+
+    def keep_best(self, name: str, value: float, better, beside: tuple[str, ...] = ()) -> bool:
         """Keeps a copy of the latest checkpoint as WORKDIR/best/checkpoints if it is the best yet by a metric.
 
         `--workdir WORKDIR/best` then generates, evaluates or exports it.
@@ -123,6 +150,7 @@ class Checkpoints:
           name: path of the metric.
           value: of the latest checkpoint.
           better: function of two values that gives the better one, `min` or `max`.
+          beside: names of files in WORKDIR that go with it.
 
         Returns:
           Whether it is.
@@ -135,16 +163,21 @@ class Checkpoints:
                 return False
         temporary, old = f"{best}.tmp-{os.getpid()}", f"{best}.tmp-old-{os.getpid()}"
         folder, latest = os.path.join(temporary, "checkpoints"), self.latest
-        os.makedirs(folder)
-        for path in glob.glob(f"{glob.escape(latest)}.*"):
-            shutil.copy(path, folder)
-        _announce(folder, latest, [latest])
-        with open(os.path.join(temporary, "metric.json"), "w", encoding="utf-8") as file:
-            json.dump({"name": name, "value": value, "checkpoint": os.path.basename(latest)}, file)
-        if os.path.exists(best):
-            os.rename(best, old)
-        os.rename(temporary, best)
-        shutil.rmtree(old, ignore_errors=True)
+        try:
+            os.makedirs(folder)
+            for path in glob.glob(f"{glob.escape(latest)}.*"):
+                shutil.copy(path, folder)
+            for path in beside:
+                shutil.copy(os.path.join(self._workdir, path), temporary)
+            _announce(folder, latest, [latest])
+            told = {"name": name, "value": value, "checkpoint": os.path.basename(latest)}
+            files.write_json(os.path.join(temporary, "metric.json"), told)
+            if os.path.exists(best):
+                os.rename(best, old)
+            os.rename(temporary, best)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
         return True
 
     def restore(self, named: str = "") -> str | None:
@@ -165,17 +198,18 @@ class Checkpoints:
             raise UserError(f"train.resume_from={named!r}: use one of {', '.join(map(os.path.basename, found)) or 'none there is'}")
         self._check_whole(path, found)
         self._check_shapes(path)
-        self._checkpoint.read(path).assert_existing_objects_matched()
+        status = self._checkpoint.read(path)
+        status.assert_existing_objects_matched()
+        status.expect_partial()  # what is left over is TensorFlow's own, and no reason to warn
         return path
 
     def _announced(self, found):
         """The checkpoint that the folder's index names; UserError where there are checkpoints and the index is of no use."""
-        path = self.latest
-        if path is None and found:
-            index = os.path.join(self.folder, "checkpoint")
-            what = "cannot be read" if os.path.exists(index) else "is missing"
+        path, index = self.latest, os.path.join(self.folder, "checkpoint")
+        if path is None and (found or os.path.exists(index)):
             # TensorFlow gives None, too, where the index names files that are gone.
-            raise UserError(f"{index} {what}, or names a checkpoint that is gone: {self._way_on(found)}")
+            what = "cannot be read, or names a checkpoint that is gone" if os.path.exists(index) else "is missing"
+            raise UserError(f"{index} {what}: {self._way_on(found)}")
         return path
 
     def _check_whole(self, path, found):
@@ -203,14 +237,16 @@ class Checkpoints:
                 )
 
 
+def _number(path):
+    """The iteration of a checkpoint."""
+    return int(path.rpartition("-")[2])
+
+
 def _announce(folder, latest, all_paths):
     """Writes the small file that `tf.train.latest_checkpoint` reads, whole or not at all; paths are those within the folder."""
     lines = [f'model_checkpoint_path: "{os.path.basename(latest)}"']
     lines += [f'all_model_checkpoint_paths: "{os.path.basename(path)}"' for path in all_paths]
-    temporary = os.path.join(folder, f"checkpoint.tmp-{os.getpid()}")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write("\n".join(lines) + "\n")
-    os.replace(temporary, os.path.join(folder, "checkpoint"))
+    files.write(os.path.join(folder, "checkpoint"), "\n".join(lines) + "\n")
 
 
 def _state(model):

@@ -61,11 +61,12 @@ class Source:
         return self.builder.info.splits[self.settings.split].num_examples
 
 
-def open_sources(data) -> Source | dict[str, Source]:
+def open_sources(data, whole: bool = True) -> Source | dict[str, Source]:
     """What a config names: a data set, or several that are read side by side.
 
     Args:
       data: `config.data`.
+      whole: whether to find out if the shards are whole, which takes a walk over them.
 
     Returns:
       A `Source`, or {name: Source} where `data.sources` has any.
@@ -74,15 +75,16 @@ def open_sources(data) -> Source | dict[str, Source]:
       UserError: as `open_folder`.
     """
     if not data.sources:
-        return Source(data, open_folder(data))
-    return {name: Source(s, open_folder(s), index) for index, (name, s) in enumerate(sorted(data.sources.items()))}
+        return Source(data, open_folder(data, whole))
+    return {name: Source(s, open_folder(s, whole), index) for index, (name, s) in enumerate(sorted(data.sources.items()))}
 
 
-def open_folder(data):
+def open_folder(data, whole: bool = True):
     """The data set that data_prep (or tfds) wrote to a folder, its shards checked for completeness.
 
     Args:
       data: `config.data`.
+      whole: False does without that check.
 
     Returns:
       A `tfds.core.DatasetBuilder`.
@@ -101,9 +103,8 @@ def open_folder(data):
         raise UserError(f"data.split={data.split!r}: {data.dir} has {', '.join(builder.info.splits)}") from None
     if split.num_examples == 0:
         raise UserError(f"data.split={data.split!r} of {data.dir} is empty: prepare it again, or name another split")
-    for name in builder.info.splits:
-        whole = builder.info.splits[name]
-        for path, expected in zip(whole.filepaths, whole.shard_lengths, strict=True):
+    for split in builder.info.splits.values() if whole else ():
+        for path, expected in zip(split.filepaths, split.shard_lengths, strict=True):
             _check_shard(os.fspath(path), expected)
     return builder
 
@@ -193,15 +194,32 @@ def _check_features(source, features, image_size, batch_size):
         raise UserError(f"data.shuffle_buffer={data.shuffle_buffer}: use 1 (no shuffling) or more")
 
 
+def fingerprints(sources) -> dict:
+    """`fingerprint` of what `open_sources` gave: of the data set, or {name: ...} of several."""
+    return {name: fingerprint(s) for name, s in sources.items()} if isinstance(sources, dict) else fingerprint(sources)
+
+
 def fingerprint(source: Source) -> dict:
-    """What tells one data set from another without reading it: name, version, shards, and a hash of what describes it."""
+    """What tells one data set from another without reading its shards.
+
+    Returns:
+      Dict: name, version; splits {name: examples in each shard}; bytes {name: size of each shard}; sha256 of what describes it.
+
+    Raises:
+      UserError: a shard is missing.
+    """
     info, folder = source.builder.info, source.settings.dir
     digest = hashlib.sha256()
     for name in ("dataset_info.json", "features.json"):
         with open(os.path.join(folder, name), "rb") as file:
             digest.update(file.read())
-    splits = {name: list(split.shard_lengths) for name, split in info.splits.items()}
-    return {"name": info.name, "version": str(info.version), "splits": splits, "sha256": digest.hexdigest()}
+    return {
+        "name": info.name,
+        "version": str(info.version),
+        "splits": {name: list(split.shard_lengths) for name, split in info.splits.items()},
+        "bytes": {name: [_size(os.fspath(p)) for p in split.filepaths] for name, split in info.splits.items()},
+        "sha256": digest.hexdigest(),
+    }
 
 
 def damage(sources) -> str | None:
@@ -212,34 +230,38 @@ def damage(sources) -> str | None:
     """
     for source in sources.values() if isinstance(sources, dict) else [sources]:
         builder, folder = source.builder, source.settings.dir
-        for path in (os.fspath(p) for split in builder.info.splits.values() for p in split.filepaths):
-            if not os.path.exists(path):
-                return f"{path} is gone: copy it again from its source, or prepare {folder} again"
-            if (found := _damaged_record(path, builder)) is not None:
+        for split in builder.info.splits.values():
+            for path, expected in zip(map(os.fspath, split.filepaths), split.shard_lengths, strict=True):
+                if not os.path.exists(path):
+                    found = "is gone"
+                elif (found := _damaged_record(path, expected, builder.info.features)) is None:
+                    continue
                 return f"{path} {found}: copy it again from its source, or prepare {folder} again"
     return None
 
 
-def _damaged_record(path, builder):
-    """The first record of a shard that is broken, or that is no image."""
+def _damaged_record(path, expected, features):
+    """What is wrong with the first record of a shard (they count from 0) that is broken, or no image, or one of another size."""
     number = 0
     try:
-        for number, record in enumerate(tf.data.TFRecordDataset(path), start=1):
-            example = builder.info.features.deserialize_example(record, decoders={"image": tfds.decode.SkipDecoding()})
-            try:
-                tf.io.decode_image(example["image"], channels=3)
-            except tf.errors.InvalidArgumentError:
-                return f"holds no image in record {number - 1}"
+        for record in tf.data.TFRecordDataset(path):
+            example = features.deserialize_example(record, decoders={"image": tfds.decode.SkipDecoding()})
+            if "image" in features:
+                try:
+                    shape = tuple(tf.io.decode_image(example["image"], channels=3, expand_animations=False).shape)
+                except tf.errors.InvalidArgumentError:
+                    return f"holds no image in record {number}"
+                if shape != tuple(features["image"].shape):
+                    return f"holds an image of shape {shape} in record {number}"
+            number += 1
     except tf.errors.OpError:
         return f"is corrupt at record {number}"
-    return None
+    return None if number == expected else f"is truncated, {number} of {expected} records"
 
 
 def _check_shard(path, expected):
     """Walks the record headers (8 bytes of length, 4 of CRC, the data, 4 of CRC) without reading the data."""
-    if not os.path.exists(path):
-        raise UserError(f"{path} is missing: copy it again from its source, or prepare the data again")
-    found, size = 0, os.path.getsize(path)
+    found, size = 0, _size(path)
     with open(path, "rb") as shard:
         position = 0
         while position + 12 <= size:
@@ -248,3 +270,10 @@ def _check_shard(path, expected):
             found += position <= size
     if found != expected or position != size:
         raise UserError(f"{path} is truncated, {found} of {expected} records: copy it again from its source, or prepare it again")
+
+
+def _size(path):
+    """Bytes of a shard."""
+    if not os.path.exists(path):
+        raise UserError(f"{path} is missing: copy it again from its source, or prepare the data again")
+    return os.path.getsize(path)

@@ -5,7 +5,7 @@ import shutil
 
 import tensorflow as tf
 
-from holotf import native
+from holotf import card, native
 from holotf.errors import UserError
 from holotf.run_folder import restore
 
@@ -14,16 +14,17 @@ def run(config, workdir):
     """The verb `export`: the latest checkpoint becomes WORKDIR/saved_model."""
     folder = os.path.join(workdir, "saved_model")
     _check_free(folder)
-    print(f"SavedModel: {export(restore(config, workdir), folder)}")
+    print(f"SavedModel: {export(restore(config, workdir, judged=False), folder, workdir)}")
     return 0
 
 
-def export(model, folder, replace=False):
-    """Writes `model.servable()` as a SavedModel, under a temporary name first.
+def export(model, folder, workdir=None, replace=False):
+    """Writes `model.servable()` as a SavedModel with its card (docs/exports.md), under a temporary name first.
 
     Args:
-      model: a GAN.
+      model: a `holotf.models.base.Learner`.
       folder: the new SavedModel.
+      workdir: of the run, whose metrics go into the card; None for a model that is of none.
       replace: whether an older one there gives way, once the new one is whole.
 
     Returns:
@@ -39,6 +40,7 @@ def export(model, folder, replace=False):
     try:
         with native.off():  # what is served runs without our code
             tf.saved_model.save(module, temporary, signatures)
+        card.write(model, temporary, workdir)
         if os.path.exists(folder):
             os.rename(folder, old)
         os.rename(temporary, folder)

@@ -13,7 +13,7 @@ from holotf.run_folder import restore
 def run(config, workdir):
     """The verb `generate`: pictures from the latest checkpoint into WORKDIR/pictures."""
     check(config.generate)
-    model = restore(config, workdir)
+    model = restore(config, workdir, judged=False)
     if not isinstance(model, Generative):
         raise UserError(f"--mode generate: model.name={config.model.name!r} makes no images")
     for path in generate(model, config.generate, os.path.join(workdir, "pictures")):

@@ -1,13 +1,12 @@
-"""The folder of a run: what made it, who is at work in it, and the model that lies in it."""
+"""The folder of a run: what made it, and the model that lies in it."""
 
-import contextlib
 import datetime
+import fnmatch
 import functools
 import itertools
 import json
 import os
 import platform
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,13 +16,13 @@ import numpy as np
 import tensorflow as tf
 
 import holotf
-from holotf import data, devices, models
+from holotf import data, devices, files, models
 from holotf.checkpoints import Checkpoints
 from holotf.errors import UserError
 
 CONFIG = "config.json"
-LOCK = "lock.json"
-# What may differ when a run goes on: these keys, and those that begin so. Everything else would make it another experiment.
+FOLDERS = ("checkpoints", "events", "pictures", "saved_model", "best")  # what a run makes in its own
+# What may differ when a run goes on. Everything else would make it another experiment.
 MAY_CHANGE = (
     "train.kimg",
     "train.log_kimg",
@@ -33,17 +32,26 @@ MAY_CHANGE = (
     "train.resume_from",
     "data.dir",  # as long as the data set's fingerprint is the same
     "data.prepare",
-    "device.",
-    "evaluate.",
-    "generate.",
+    "data.sources.*.dir",  # likewise
+    "data.sources.*.prepare",
+    "device.*",
+    "evaluate.*",
+    "generate.*",
 )
+# Of a processor, what decides which kernels compute.
+_CPU_FLAGS = {
+    *("avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8"),
+    *("asimd", "bf16", "sve"),
+}
 
 
 # --- what made the run
 
 
 def record(config, workdir: str, sources) -> None:
-    """Writes WORKDIR/config.json, under a temporary name first: config, command, versions, processor, data set.
+    """Writes WORKDIR/config.json, under a temporary name first: config, command, versions, machine, data set, date (UTC).
+
+    A run that goes on keeps what was written at its earlier starts, without config and data, under `earlier`.
 
     Args:
       config: the experiment.
@@ -52,24 +60,16 @@ def record(config, workdir: str, sources) -> None:
     """
     settings = config.to_dict()
     settings["train"]["resume_from"] = ""  # of one start, not of the run
-    fingerprints = {n: data.fingerprint(s) for n, s in sources.items()} if isinstance(sources, dict) else data.fingerprint(sources)
-    told = {
-        "config": settings,
-        "command": sys.argv,
-        "versions": _versions(),
-        "machine": {
-            "cpu": _processor(),
-            "cores": len(os.sched_getaffinity(0)),
-            "gpus": len(tf.config.list_physical_devices("GPU")),
-        },
-        "data": fingerprints,
+    start = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "versions": versions(),
+        "machine": _machine(),
     }
-    path = os.path.join(workdir, CONFIG)
-    temporary = f"{path}.tmp-{os.getpid()}"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(told, file, indent=1)
-    os.replace(temporary, path)
+    before = _read(Path(workdir))
+    earlier = [*before.get("earlier", ()), {key: before[key] for key in start if key in before}] if before else []
+    told = {"config": settings, **start, "data": data.fingerprints(sources), "earlier": earlier}
+    files.write_json(os.path.join(workdir, CONFIG), told)
 
 
 def recorded(workdir: str) -> dict | None:
@@ -78,21 +78,31 @@ def recorded(workdir: str) -> dict | None:
     Raises:
       UserError: it cannot be read.
     """
-    for folder in (Path(workdir), Path(workdir).parent):
-        path = folder / CONFIG
-        if path.exists() and (folder == Path(workdir) or Path(workdir).name in ("saved_model", "best")):
-            try:
-                told = json.loads(path.read_text(encoding="utf-8"))
-                return told | {"config": _tuples(told["config"])}
-            except (ValueError, KeyError, OSError) as error:
-                raise UserError(f"{path} cannot be read ({error}): give the experiment with --config") from error
-    return None
+    folder = Path(workdir).absolute()
+    told = _read(folder)
+    if told is None and (folder.name == "best" or (folder / "saved_model.pb").exists()):
+        told = _read(folder.parent)
+    return told
+
+
+def _read(folder):
+    """config.json of a folder, with tuples where JSON has lists."""
+    path = folder / CONFIG
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(told["config"]["model"]["name"], str):
+            raise ValueError("it names no model")
+        return told | {"config": _tuples(told["config"])}
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise UserError(f"{path} cannot be read ({error}): remove it, and give the experiment with --config") from error
 
 
 def reconcile(config, workdir: str, sources=None) -> None:
-    """Compares a config with the one that made the run, and prints what has changed and may.
+    """Compares a config with the one that made the run, and prints what has changed and may (MAY_CHANGE).
 
-    Keys that only one of them has, since versions add and remove some, are not compared.
+    Keys that the run's record has not, since versions add some, go through and are printed.
 
     Args:
       config: as given now.
@@ -105,17 +115,33 @@ def reconcile(config, workdir: str, sources=None) -> None:
     told = recorded(workdir)
     if told is None:
         return
-    before, now = (dict(_flat(c)) for c in (told["config"], config.to_dict()))
-    differ = {key: (before[key], now[key]) for key in before if key in now and before[key] != now[key]}
-    changed = {key: values for key, values in differ.items() if not key.startswith(MAY_CHANGE)}
-    if sources is not None and not isinstance(sources, dict) and (data.fingerprint(sources) != told["data"]):
-        changed["data.dir"] = (f"{before['data.dir']} as it was", f"{now['data.dir']} with other contents")
+    before, now = (dict(_flat(c)) for c in (told["config"], _tuples(config.to_dict())))
+    differ = {key: (before.get(key), now.get(key)) for key in before | now if before.get(key) != now.get(key)}
+    changed = {
+        key: values
+        for key, values in differ.items()
+        if key in before and key in now and not any(fnmatch.fnmatchcase(key, pattern) for pattern in MAY_CHANGE)
+    }
+    for key in _other_data(told.get("data"), sources):
+        changed[key] = (f"{before.get(key)} as it was", f"{now.get(key)} with other contents")
     if changed:
         listed = "; ".join(f"{key} was {was!r}, is {is_!r}" for key, (was, is_) in changed.items())
         raise UserError(f"{workdir} is another experiment: {listed}: give it as it was, or another --workdir")
     for key, (was, is_) in differ.items():
         if key != "train.resume_from":
-            print(f"{key}: {was!r} -> {is_!r}")
+            print(f"{key}: {was!r} -> {is_!r}" if key in before else f"{key}: this run has none yet -> {is_!r}")
+
+
+def _other_data(before, sources):
+    """Keys of the data sets whose fingerprint is not what it was; what an older record does not tell is not compared."""
+    if before is None or sources is None:
+        return []
+    now = data.fingerprints(sources)
+    if isinstance(sources, dict):
+        pairs = {f"data.sources.{name}.dir": (before.get(name), found) for name, found in now.items()}
+    else:
+        pairs = {"data.dir": (before, now)}
+    return [k for k, (was, is_) in pairs.items() if was is None or any(was[key] != is_.get(key) for key in was)]
 
 
 def _flat(section, prefix=""):
@@ -131,7 +157,8 @@ def _tuples(value):
 
 
 @functools.cache
-def _versions():
+def versions() -> dict:
+    """Of this package, with the git commit where there is one, and of what it stands on."""
     root = Path(holotf.__file__).resolve().parents[1]
     git = ["git", "-C", str(root), "describe", "--always", "--dirty"]
     try:
@@ -148,99 +175,50 @@ def _versions():
     }
 
 
-def _processor():
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.machine()
+def _machine():
+    """Processor, its flags that matter, cores that this process may use, GPUs."""
+    lines = {}
+    if os.path.exists("/proc/cpuinfo"):
+        pairs = (line.partition(":") for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines())
+        lines = {key.strip(): value.strip() for key, _, value in pairs}
+    gpus = tf.config.list_physical_devices("GPU")
+    return {
+        "cpu": lines.get("model name") or platform.processor() or platform.machine(),
+        "flags": sorted(_CPU_FLAGS & set((lines.get("flags") or lines.get("Features") or "").split())),
+        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "gpus": [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus],
+    }
 
 
-# --- who is at work in it
+# --- what lies in it
 
 
-@contextlib.contextmanager
-def locked(folder: str, active: bool = True):
-    """Keeps others out of a folder while something works in it; made if missing.
-
-    The lock names process and host. One whose process is gone, as after a kill -9, is stale and gives way.
-
-    Args:
-      folder: of a run.
-      active: False does nothing (workers that are not the chief).
+def check_folders(workdir: str) -> None:
+    """Finds out at the start whether the folders that a run makes can be made, among them those of its end.
 
     Raises:
-      UserError: someone else is at work there, or the folder cannot be made.
+      UserError: one of them is something else, or cannot be written.
     """
-    if not active:
-        yield
-        return
-    path = os.path.join(folder, LOCK)
-    mine = {"pid": os.getpid(), "host": socket.gethostname(), "started": _started(os.getpid())}
-    temporary = f"{path}.tmp-{os.getpid()}"
-    try:
-        os.makedirs(folder, exist_ok=True)
-        Path(temporary).write_text(json.dumps(mine), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"--workdir {folder}: {error.strerror}; give a folder that can be written") from error
-    try:
-        for _ in range(2):
-            try:
-                os.link(temporary, path)  # fails where there is one, at one blow
-                break
-            except FileExistsError:
-                _give_way(path, mine)
-        else:
-            raise UserError(f"{folder} was taken this moment by another process: wait for it, or give another --workdir")
-    finally:
-        os.unlink(temporary)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+    for path in (os.path.join(workdir, name) for name in FOLDERS):
+        if os.path.lexists(path) and not os.path.isdir(path):
+            raise UserError(f"{path} is no folder, and the run is to make one there: move it, or give another --workdir")
+        if os.path.isdir(path) and not os.access(path, os.W_OK | os.X_OK):
+            raise UserError(f"{path} cannot be written: make it writable (chmod u+wx), or give another --workdir")
 
 
-def _give_way(path, mine):
-    """Removes a stale lock, or says whose it is."""
-    try:
-        owner = json.loads(Path(path).read_text(encoding="utf-8"))
-        pid, host, started = owner["pid"], owner["host"], owner["started"]
-    except FileNotFoundError:
-        return
-    except (ValueError, KeyError, OSError):
-        raise UserError(f"{path} cannot be read: remove it if nothing works in its folder") from None
-    if host == mine["host"] and (pid == mine["pid"] or _started(pid) != started):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        return
-    folder, where = os.path.dirname(path), "" if host == mine["host"] else f" on {host} (if that is gone, remove {path})"
-    raise UserError(f"{folder} is in use by process {pid}{where}: wait for it, stop it, or give another --workdir")
-
-
-def _started(pid):
-    """When a process started, in the system's ticks, so that a pid that was given again is told from the first; None if gone."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return None
-
-
-# --- the model that lies in it
-
-
-def restore(config, workdir: str):
+def restore(config, workdir: str, judged: bool = True):
     """The model of a run as its latest checkpoint left it, or as it was exported.
 
     Args:
       config: the experiment that made it.
       workdir: of the run, or a SavedModel of `--mode export`, which holds what is served: averages, no optimizers.
+      judged: whether the run's data are to be used, and so have to be what they were.
 
     Raises:
-      UserError: there is no checkpoint, or it is of another architecture.
+      UserError: there is no checkpoint, or it is of another architecture; config or data are not the run's.
     """
     devices.configure(config.device)
-    reconcile(config, workdir)
+    reconcile(config, workdir, data.open_sources(config.data, whole=False) if judged and recorded(workdir) else None)
     model = models.build(config)
     if os.path.exists(os.path.join(workdir, "saved_model.pb")):
         _load_export(model, workdir)

@@ -1,9 +1,7 @@
 """The training loop: one for every model and every strategy."""
 
-import contextlib
 import math
 import os
-import shutil
 import signal
 import time
 
@@ -15,20 +13,14 @@ from tqdm import tqdm
 from holotf import data, devices, evaluate, evaluators, export, generate, models, run_folder
 from holotf.checkpoints import Checkpoints
 from holotf.errors import RunError, UserError
+from holotf.explain import explained
+from holotf.lock import locked
 from holotf.models.base import Generative, Turnable
 from holotf.summaries import Board
 
 
 class Diverged(RunError):
     """A loss stopped being a number; the message names the iteration, the losses and what to go back to."""
-
-
-class WorkerLost(RunError):
-    """Another worker is gone; the message says how to go on."""
-
-
-# What collectives raise when a worker they wait for has died, by who noticed it.
-_LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
 
 
 def train(config, workdir):
@@ -60,21 +52,27 @@ def train(config, workdir):
     generate.check(config.generate)
     evaluate.check(config.evaluate)
     run_folder.reconcile(config, workdir, sources)
+    run_folder.check_folders(workdir)
     with strategy.scope():
         model = models.build(config)
-    with run_folder.locked(workdir, active=worker == 0):
-        return _train(model, config, workdir, strategy, sources, worker, workers)
+    with locked(workdir, active=worker == 0):
+        checkpoints, pending = Checkpoints(model, workdir, config.train.keep_checkpoints, chief=worker == 0), []
+        if (path := checkpoints.restore(config.train.resume_from)) is not None:
+            print(f"resumed from {path}")
+        with explained(sources, workers, checkpoints, lambda: _settle(pending, checkpoints)):
+            if worker == 0:
+                checkpoints.check_room()
+                run_folder.record(config, workdir, sources)
+            code = _loop(model, config, workdir, strategy, sources, checkpoints, pending)
+            if worker == 0 and code == 0:
+                publish(model, config, workdir)
+            return code
 
 
-def _train(model, config, workdir, strategy, sources, worker, workers):
-    """The loop, in a folder that is ours."""
-    batch_size, replicas = config.train.batch_size, strategy.num_replicas_in_sync
-    checkpoints = Checkpoints(model, workdir, config.train.keep_checkpoints, chief=worker == 0)
-    if (path := checkpoints.restore(config.train.resume_from)) is not None:
-        print(f"resumed from {path}")
-    if worker == 0:
-        run_folder.record(config, workdir, sources)
-
+def _loop(model, config, workdir, strategy, sources, checkpoints, pending):
+    """The loop; `pending` gets what was not yet logged, [(iteration, {path: scalar tensor})]."""
+    (worker, workers), replicas = devices.worker(strategy), strategy.num_replicas_in_sync
+    batch_size = config.train.batch_size
     start, total = int(model.iteration.numpy()), model.iterations
     kimg = {k: config.train[f"{k}_kimg"] for k in ("log", "sample", "checkpoint")} | {"evaluate": config.evaluate.kimg}
     every = {k: max(1, round(n * 1000 / batch_size)) for k, n in kimg.items() if n > 0}
@@ -90,11 +88,10 @@ def _train(model, config, workdir, strategy, sources, worker, workers):
         logs = strategy.run(step, args=(batch,), kwargs=options)
         return {k: strategy.reduce("MEAN", v, axis=None) for k, v in logs.items()}
 
-    board, pending = Board(workdir, config, active=worker == 0), []
+    board = Board(workdir, config, active=worker == 0)
     bar = tqdm(total=total * batch_size, initial=start * batch_size, unit="img", unit_scale=True, disable=worker > 0)
     clock = time.perf_counter()
-    explained = _explained(sources, workers, checkpoints, lambda: _settle(pending, checkpoints))
-    with _Signals() as signals, bar, explained:
+    with _Signals() as signals, bar:
         for iteration in range(start + 1, total + 1):
             pending.append((iteration, iterate(next(batches), **model.step_options(iteration - 1))))
             bar.update(batch_size)
@@ -116,18 +113,16 @@ def _train(model, config, workdir, strategy, sources, worker, workers):
                 checkpoints.save()
             if due.get("evaluate") and worker == 0:
                 board.scalars(metrics := evaluate.in_training(model, config, workdir, shown), shown)
-                checkpoints.keep_best(
-                    config.evaluate.best, metrics[config.evaluate.best], evaluators.better()[config.evaluate.best]
-                )
+                name = config.evaluate.best
+                checkpoints.keep_best(name, metrics[name], evaluators.better()[name], beside=(run_folder.CONFIG,))
             if signals.caught:
                 break
-            pending, clock = [], time.perf_counter()  # pictures and checkpoints do not count as training time
+            pending.clear()
+            clock = time.perf_counter()  # pictures and checkpoints do not count as training time
     board.close()
     if signals.caught:
         print(f"{signals.caught.name}: checkpoint written at iteration {iteration} of {total}; the same command goes on from it")
         return 128 + signals.caught
-    if worker == 0:
-        publish(model, config, workdir)
     return 0
 
 
@@ -152,7 +147,7 @@ def publish(model, config, workdir):
         pictures = (
             f"  {what:<15}  {folders['pictures']}/{film}.gif, .mp4, .png\n  samples          {folders['pictures']}/samples.png\n"
         )
-    export.export(model, folders["saved_model"], replace=True)
+    export.export(model, folders["saved_model"], workdir, replace=True)
     kimg = int(model.iteration.numpy()) * config.train.batch_size / 1000
     print(
         f"\nTrained on {kimg:g} thousand images.\n"
@@ -162,28 +157,6 @@ def publish(model, config, workdir):
         f"  TensorBoard      tensorboard --logdir {folders['events']}\n"
         f"To go on: python main.py --workdir {workdir} --config.train.kimg={2 * kimg:g}"
     )
-
-
-@contextlib.contextmanager
-def _explained(sources, workers, checkpoints, settle):
-    """Says what TensorFlow's errors mean for the person at the keyboard, and saves what was trained where that is possible."""
-    try:
-        yield
-    except (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.InvalidArgumentError) as error:
-        if (reason := data.damage(sources)) is None:
-            raise
-        settle()  # not a state that is no number
-        raise UserError(f"{reason}; {checkpoints.save()} was written, the same command then goes on from it") from error
-    except _LOST as error:
-        if workers == 1:
-            raise
-        latest = checkpoints.latest or "the beginning"
-        raise WorkerLost(f"another worker is gone: start all workers again, they go on from {latest}") from error
-    except (OSError, tf.errors.OpError) as error:
-        if "No space left" not in str(error):
-            raise
-        free = shutil.disk_usage(checkpoints.folder).free / 1e6
-        raise RunError(f"no space left, {free:.0f} MB are free; the last whole checkpoint is {checkpoints.latest}") from error
 
 
 def _settle(pending, checkpoints):

@@ -1,0 +1,151 @@
+"""card.json: what an export can do, what it was made of, and how good it was found. docs/exports.md says what may be relied on."""
+
+import datetime
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from holotf import data, run_folder, views
+from holotf.errors import UserError
+from holotf.models.base import Generative, Learner, Turnable
+
+CARD = "card.json"
+FORMAT = 1  # a reader refuses a higher one
+DRAWS = 4096  # latents from which their distribution is read
+
+
+def write(model: Learner, folder: str, workdir: str | None = None) -> None:
+    """Writes the card beside saved_model.pb and into assets.extra, where TensorFlow lets files of one's own lie.
+
+    Args:
+      model: what was exported.
+      folder: the SavedModel.
+      workdir: of the run, for its data and metrics; None for a model that is of none.
+    """
+    text = json.dumps(card(model, folder, workdir), indent=1) + "\n"
+    os.makedirs(os.path.join(folder, "assets.extra"), exist_ok=True)
+    for path in (CARD, os.path.join("assets.extra", CARD)):
+        Path(folder, path).write_text(text, encoding="utf-8")
+
+
+def card(model: Learner, folder: str, workdir: str | None = None) -> dict:
+    """What `write` writes."""
+    config = model.config
+    return {
+        "format": FORMAT,
+        "model": config.model.to_dict(),
+        "endpoints": endpoints(model, folder),
+        "latent": _latent(model) if isinstance(model, Generative) else None,
+        "views": _views(config.views) if isinstance(model, Turnable) else None,
+        "training": {
+            "seed": config.seed,
+            "iteration": int(model.iteration.numpy()),
+            "kimg": int(model.iteration.numpy()) * config.train.batch_size / 1000,
+        },
+        "data": _data(config.data),
+        "metrics": _metrics(workdir),
+        "versions": run_folder.versions(),
+        "date": _utc(datetime.datetime.now().timestamp()),
+    }
+
+
+def endpoints(model: Learner, folder: str) -> dict:
+    """{name: inputs and outputs} as the SavedModel itself has them; what is known of a name is added: range, unit, meaning."""
+    proto = saved_model_pb2.SavedModel.FromString(Path(folder, "saved_model.pb").read_bytes())
+    found = {n: s for n, s in proto.meta_graphs[0].signature_def.items() if not n.startswith("__")}
+    about = _about(model)
+
+    def told(tensors):
+        return {
+            name: {
+                "dtype": tf.dtypes.as_dtype(t.dtype).name,
+                "shape": ["n" if d.size < 0 else d.size for d in t.tensor_shape.dim],
+                **about.get(name, {}),
+            }
+            for name, t in sorted(tensors.items())
+        }
+
+    # TensorFlow names the default's tensors anew: it is known by its inputs and outputs.
+    default = tuple(map(told, (found["serving_default"].inputs, found["serving_default"].outputs)))
+    each = {name: (told(s.inputs), told(s.outputs)) for name, s in sorted(found.items()) if name != "serving_default"}
+    return {name: {"inputs": i, "outputs": o, "default": (i, o) == default} for name, (i, o) in each.items()}
+
+
+def _about(model):
+    """{input or output: range, unit, meaning} of the names that endpoints share."""
+    about = {
+        "images": {"range": [0, 255], "meaning": "RGB, rows from the top"},
+        "seed": {"meaning": "the same seed and n give the same images"},
+        "n": {"range": [1, None], "meaning": "how many images"},
+        "probabilities": {"range": [0.0, 1.0], "meaning": "of each class"},
+        "z": {"meaning": "latent: see `latent`"},
+    }
+    if isinstance(model, Turnable):
+        ranges = model.config.views
+        about |= {
+            "azimuth_deg": {"range": ranges.azimuth_deg, "unit": "degrees", "meaning": "camera's, round the vertical"},
+            "elevation_deg": {"range": ranges.elevation_deg, "unit": "degrees", "meaning": "camera's; positive looks down"},
+            "scale": {"range": ranges.scale, "unit": "1", "meaning": "of the object"},
+            "translation": {
+                "range": [ranges.x, ranges.y, ranges.z],
+                "unit": "half volumes",
+                "meaning": "x to the right, y up, z toward the viewer",
+            },
+        }
+    return about
+
+
+def _latent(model):
+    """How latents are drawn: their length, and the distribution that many draws of the model's own show."""
+    z = model.draw(DRAWS, [0, 0])[0].numpy()
+    uniform = np.abs(z).max() <= 1.0 and abs(z.std() * np.sqrt(3.0) - 1.0) < 0.02
+    normal = np.abs(z).max() > 3.0 and abs(z.std() - 1.0) < 0.02
+    name = "uniform in [-1, 1]" if uniform else "standard normal" if normal else "other"
+    return {"z_dim": z.shape[-1], "distribution": name, "range": [-1.0, 1.0] if uniform else None}
+
+
+def _views(ranges):
+    return {"ranges": {name: ranges[name] for name in views.COLUMNS}, "azimuth_closes_circle": views.closes_circle(ranges)}
+
+
+def _data(settings):
+    """Of each data set: what it is called and of which bytes, whose it is, and under which licence it may be used."""
+    try:
+        sources = data.open_sources(settings, whole=False)
+        named = sources if isinstance(sources, dict) else {"": sources}
+        return [
+            data.fingerprint(source)
+            | {
+                "source": name or None,
+                "description": source.builder.info.description,
+                "citation": source.builder.info.citation or None,
+                "licence": source.builder.info.as_proto.redistribution_info.license or None,
+                "credits": _text(Path(source.settings.dir, "CREDITS")),
+            }
+            for name, source in named.items()
+        ]
+    except UserError:  # an export is made without them, too
+        return []
+
+
+def _metrics(workdir):
+    """metrics.json of the run, where it is not older than its weights."""
+    path = Path(workdir or "", "metrics.json")
+    weights = Path(workdir or "", "checkpoints").glob("*.index")
+    if workdir is None or not path.exists() or path.stat().st_mtime < max((w.stat().st_mtime for w in weights), default=0):
+        return None
+    told = json.loads(path.read_text(encoding="utf-8"))
+    kept = {key: told.get(key) for key in ("metrics", "notes", "evaluate", "seed")}
+    return kept | {"date": _utc(path.stat().st_mtime)}
+
+
+def _text(path):
+    return path.read_text(encoding="utf-8") if path.exists() else None
+
+
+def _utc(seconds):
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")
