@@ -5,7 +5,8 @@ Hardware  2 cores (AMD EPYC, no AMX), 24 GiB, no GPU; seed 0; 2026-11-24; commit
 Time      18 minutes with the judging, beside other work; about 150 images/s (7 minutes of training) where nothing else runs
 Result    48 of 48 chairs turn once, by pixels, silhouettes and outlines; azimuth error 5.2 degrees (real ones: 5.6); KID x 100 of
           10.9. One run: docs/results.md
-Before    with the projection unit of version 0.1, the same commit and seed gave 47 or 48 of 48 on one make of processor, 0 on another
+Before    with the projection unit of version 0.1, one commit and seed gave 47 or 48 of 48 on one make of processor, 0 on
+          another: docs/decisions/0005-compositing.md
 """
 
 from configs import base
