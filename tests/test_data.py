@@ -116,11 +116,11 @@ def test_a_flipped_bit_is_found_and_named(copy):
     shard.write_bytes(content)
     with pytest.raises(tf.errors.DataLossError):
         list(batches(settings, 32, 96, 0).take(1))
-    assert f"{shard.name} is corrupt at record" in str(data.corrupt_shard(settings))
+    assert f"{shard.name} is corrupt at record" in data.damage(data.open_sources(settings))
 
 
 def test_whole_shards_are_not_called_corrupt(settings):
-    assert data.corrupt_shard(settings) is None
+    assert data.damage(data.open_sources(settings)) is None
 
 
 @pytest.mark.parametrize(
