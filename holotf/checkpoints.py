@@ -104,7 +104,7 @@ class Checkpoints:
         except RunError:
             raise
         except _READ_ERRORS as error:
-            full = unwritten(error) or (os.strerror(errno.ENOSPC) if self.free() < self.needed() else None)
+            full = unwritten(error)
             reason = f"{full}, {self.room()}" if full else str(error).splitlines()[0][:160]
             raise RunError(f"{path} could not be written: {reason}; {self.last_whole()}") from error
         finally:

@@ -29,6 +29,13 @@ def test_it_names_its_owner_and_is_gone_at_the_end(tmp_path):
     assert not list((tmp_path / "run").iterdir())
 
 
+def test_workers_that_are_not_the_chief_take_none(tmp_path):
+    with lock.locked(tmp_path), lock.locked(tmp_path, active=False):
+        pass
+    with lock.locked(tmp_path / "run", active=False):
+        assert not (tmp_path / "run").exists()
+
+
 def test_a_pid_that_was_given_again_is_another_process(tmp_path):
     (tmp_path / "lock.json").write_text(owner(os.getppid(), started=1))
     with lock.locked(tmp_path):
@@ -42,15 +49,14 @@ def test_a_process_that_has_ended_and_was_not_waited_for_is_gone(tmp_path):
     with pytest.raises(UserError, match=f"in use by process {process.pid}"):
         lock.locked(tmp_path).__enter__()
     process.kill()
-    while lock._started(process.pid) != -1:
-        time.sleep(0.01)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # until it has ended, without waiting for it in its parent's sense
     with lock.locked(tmp_path):
         pass
     process.communicate()
 
 
 def test_another_host_cannot_be_asked(tmp_path):
-    (tmp_path / "lock.json").write_text(owner(os.getpid(), host="elsewhere"))
+    (tmp_path / "lock.json").write_text(owner(2**22 + 1, host="elsewhere", started=1))  # no such process here
     with pytest.raises(UserError, match=r"is in use by process \d+ on elsewhere \(if that is gone, remove .*lock.json\)"):
         lock.locked(tmp_path).__enter__()
 
