@@ -161,9 +161,8 @@ class Checkpoints:
                 before = json.load(file)
             if before["name"] == name and better(before["value"], value) == before["value"]:
                 return False
-        temporary, old = f"{best}.tmp-{os.getpid()}", f"{best}.tmp-old-{os.getpid()}"
-        folder, latest = os.path.join(temporary, "checkpoints"), self.latest
-        try:
+        with files.new_folder(best) as temporary:
+            folder, latest = os.path.join(temporary, "checkpoints"), self.latest
             os.makedirs(folder)
             for path in glob.glob(f"{glob.escape(latest)}.*"):
                 shutil.copy(path, folder)
@@ -172,12 +171,6 @@ class Checkpoints:
             _announce(folder, latest, [latest])
             told = {"name": name, "value": value, "checkpoint": os.path.basename(latest)}
             files.write_json(os.path.join(temporary, "metric.json"), told)
-            if os.path.exists(best):
-                os.rename(best, old)
-            os.rename(temporary, best)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-            shutil.rmtree(old, ignore_errors=True)
         return True
 
     def restore(self, named: str = "") -> str | None:

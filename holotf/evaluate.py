@@ -4,7 +4,7 @@ import json
 import os
 import sys
 
-from holotf import evaluators, features
+from holotf import evaluators, features, files
 from holotf.errors import UserError, require
 from holotf.evaluators.subject import Subject
 from holotf.run_folder import restore
@@ -50,10 +50,8 @@ def in_training(model, config, workdir, images):
 def write(metrics, notes, config, workdir):
     """Writes WORKDIR/metrics.json, under a temporary name first; returns its path."""
     path = os.path.join(workdir, "metrics.json")
-    temporary = f"{path}.tmp-{os.getpid()}"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump({"metrics": metrics, "notes": notes, "evaluate": config.evaluate.to_dict(), "seed": config.seed}, file, indent=1)
-    os.replace(temporary, path)
+    told = {"metrics": metrics, "notes": notes, "evaluate": config.evaluate.to_dict(), "seed": config.seed}
+    files.write_json(path, told)
     return path
 
 

@@ -1,11 +1,10 @@
 """The SavedModel: named, typed endpoints that run without this code."""
 
 import os
-import shutil
 
 import tensorflow as tf
 
-from holotf import card, native
+from holotf import card, files, native
 from holotf.errors import UserError
 from holotf.run_folder import restore
 
@@ -36,17 +35,10 @@ def export(model, folder, workdir=None, replace=False):
     if not replace:
         _check_free(folder)
     module, signatures = model.servable()
-    temporary, old = f"{folder}.tmp-{os.getpid()}", f"{folder}.tmp-old-{os.getpid()}"
-    try:
+    with files.new_folder(folder) as temporary:
         with native.off():  # what is served runs without our code
             tf.saved_model.save(module, temporary, signatures)
         card.write(model, temporary, workdir)
-        if os.path.exists(folder):
-            os.rename(folder, old)
-        os.rename(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
     return folder
 
 
