@@ -27,7 +27,7 @@ def configure(device):
     if device.threads < 0:
         raise UserError(f"device.threads={device.threads}: use 0 for TensorFlow's choice, or a positive number")
     keras.mixed_precision.set_dtype_policy(device.precision)
-    native.switch(device.native_kernels)
+    native.switch(device.native_kernels and device.xla != "on")  # XLA cannot look into our kernels
     if not tf.config.list_physical_devices("GPU"):
         _return_memory()
     if device.threads and tf.config.threading.get_intra_op_parallelism_threads() != device.threads:
@@ -86,13 +86,7 @@ def compiled(device, replicas, step):
         raise UserError(f"device.xla='on' with {replicas} replicas: use auto or off, since the step exchanges gradients midway")
     if device.xla == "off" or (device.xla == "auto" and (replicas > 1 or not tf.config.list_physical_devices("GPU"))):
         return step
-    whole = tf.function(step, autograph=False, jit_compile=True)
-
-    def run(batch, **options):
-        with native.off():  # XLA cannot look into our kernels
-            return whole(batch, **options)
-
-    return run
+    return tf.function(step, autograph=False, jit_compile=True)
 
 
 def worker(strategy):

@@ -4,7 +4,7 @@ import os
 
 import tensorflow as tf
 
-from holotf import card, files, native
+from holotf import card, files
 from holotf.errors import UserError
 from holotf.run_folder import restore
 
@@ -36,8 +36,7 @@ def export(model, folder, workdir=None, replace=False):
         _check_free(folder)
     module, signatures = model.servable()
     with files.new_folder(folder) as temporary:
-        with native.off():  # what is served runs without our code
-            tf.saved_model.save(module, temporary, signatures)
+        tf.saved_model.save(module, temporary, signatures)
         card.write(model, temporary, workdir)
     return folder
 

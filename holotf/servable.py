@@ -1,6 +1,10 @@
 """What is exported of a model: named functions with typed inputs, and the weights that they use."""
 
+import inspect
+
 import tensorflow as tf
+
+from holotf import native
 
 
 def serve(variables, default: str, endpoints: dict) -> tuple[tf.Module, dict]:
@@ -24,4 +28,10 @@ def serve(variables, default: str, endpoints: dict) -> tuple[tf.Module, dict]:
 def endpoint(function, **inputs):
     """A function to export: keyword tensors -> dict of tensors. Inputs are {name: (shape, dtype)}."""
     specs = [tf.TensorSpec(shape, dtype, name) for name, (shape, dtype) in inputs.items()]
-    return tf.function(function, input_signature=specs, autograph=False)
+
+    def portable(*tensors):
+        with native.off():  # what is served runs without our code
+            return function(*tensors)
+
+    portable.__signature__ = inspect.signature(function)  # a consumer gives inputs by name or in this order
+    return tf.function(portable, input_signature=specs, autograph=False)

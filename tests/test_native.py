@@ -11,7 +11,7 @@ import tensorflow as tf
 from conftest import ROOT
 
 from holotf import native
-from holotf.layers import convolution, normalise, rigid
+from holotf.layers import convolution, normalise, rigid, tiles
 
 needs_kernels = pytest.mark.skipif(native.kernels() is None, reason="our kernels cannot be built here")
 needs_tiles = pytest.mark.skipif(
@@ -65,6 +65,75 @@ def test_resampling(dtype, tolerance):
     assert_close(lambda v: rigid.resample(v, matrix), random(3, 6, 6, 6, 5, dtype=dtype), tolerance=tolerance)
 
 
+def second_order(function, inputs):
+    """Gradients of a penalty on the gradient to the first input, as float32 arrays: of all inputs."""
+    with tf.GradientTape() as outer:
+        outer.watch(inputs)
+        with tf.GradientTape() as tape:
+            tape.watch(inputs[0])
+            y = tf.cast(function(*inputs), tf.float32)
+            total = tf.reduce_sum(tf.sin(y))  # not linear, so that every input has a part in the gradient
+        penalty = tf.reduce_sum(tf.square(tf.cast(tape.gradient(total, inputs[0]), tf.float32)))
+    return [tf.cast(t, tf.float32).numpy() for t in outer.gradient(penalty, inputs)]
+
+
+def penalties_agree(function, *inputs, tolerance):
+    """Where a gradient is penalised, our kernels give what TensorFlow's operations in float32 give."""
+    ours = second_order(function, inputs)
+    with native.off():
+        theirs = second_order(function, [tf.cast(t, tf.float32) for t in inputs])
+    for a, b in zip(ours, theirs, strict=True):
+        assert np.abs(b).max() > 0
+        np.testing.assert_allclose(a, b, atol=tolerance * np.abs(b).max(), rtol=0)
+
+
+@needs_kernels
+def test_an_operation_of_ours_can_be_differentiated_twice():
+    def norm(x, scale, shift):
+        return normalise.instance_norm(x, scale, shift, epsilon=1e-5, negative_slope=0.2)
+
+    penalties_agree(norm, random(3, 4, 5, 7), random(7), random(7), tolerance=1e-4)
+    views = tf.constant([[30, 20, 1, 0, 0, 0], [200, -70, 0.6, 0.3, -0.2, 0.1]], tf.float32)
+    penalties_agree(rigid.resample, random(2, 4, 4, 4, 3), rigid.inverse_view_matrix(views), tolerance=1e-4)
+
+
+class StandIn:
+    """The three convolutions of our kernels and their sums, by TensorFlow's operations, on any processor."""
+
+    def holotf_gather(self, large, weights, bias, out, kernel, stride, pad, threads):
+        after, convolve = kernel - stride - pad, {4: tf.nn.conv2d, 5: tf.nn.conv3d}[len(large.shape)]
+        stride = stride if len(large.shape) == 4 else [1, *[stride] * 3, 1]
+        large = tf.pad(large, [[0, 0], *[[pad, after]] * (len(large.shape) - 2), [0, 0]])
+        return tf.cast(convolve(*(tf.cast(t, tf.float32) for t in (large, weights)), stride, "VALID") + bias, out)
+
+    def holotf_spread(self, small, weights, bias, kernel, stride, pad, threads):
+        """The adjoint of `holotf_gather`, found by differentiating it."""
+        large = tf.zeros([small.shape[0], *(stride * d for d in small.shape[1:-1]), weights.shape[-2]])
+        with tf.GradientTape() as tape:
+            tape.watch(large)
+            y = self.holotf_gather(large, weights, 0.0, tf.float32, kernel, stride, pad, threads)
+        return tf.cast(tape.gradient(y, large, tf.cast(small, tf.float32)) + bias, small.dtype)
+
+    def holotf_filter_gradient(self, large, small, kernel, stride, pad, threads):
+        weights = tf.zeros([*[kernel] * (len(large.shape) - 2), large.shape[-1], small.shape[-1]])
+        with tf.GradientTape() as tape:
+            tape.watch(weights)
+            y = self.holotf_gather(large, weights, 0.0, tf.float32, kernel, stride, pad, threads)
+        return tape.gradient(y, weights, tf.cast(small, tf.float32))
+
+    def holotf_sums(self, x, threads):
+        return tf.reduce_sum(tf.cast(x, tf.float32), axis=list(range(1, len(x.shape) - 1)))
+
+
+@pytest.fixture(params=[pytest.param(True, marks=needs_tiles), False], ids=["tiles", "stand-in"])
+def on_tiles(request, monkeypatch):
+    """Convolutions take the way of the tiles, on which a stand-in computes where this processor has none."""
+    monkeypatch.setattr(tiles, "_NARROW", 1)
+    if not request.param:
+        library = StandIn()
+        monkeypatch.setattr(native, "kernels", lambda *tensors: library if native._state["on"] else None)
+
+
 def whole(*shape):
     """Small whole numbers: every product and sum of them is exact, in bfloat16 and float32."""
     return tf.cast(RNG.integers(-2, 3, shape), tf.bfloat16)
@@ -85,48 +154,52 @@ def assert_equal(function, *inputs):
 
 
 # Channels: fewer than a strip, some strips, more than a block of 16 strips.
-@needs_tiles
 @pytest.mark.parametrize("outputs", [7, 70])
 @pytest.mark.parametrize(
     ("space", "taps", "inputs"), [((5, 6), 4, 9), ((4, 3, 5), 3, 40), ((3, 3), 2, 530), ((3, 3), 5, 33), ((17, 18), 4, 32)]
 )
-def test_transposed_convolution(monkeypatch, space, taps, inputs, outputs):
-    monkeypatch.setattr(convolution, "_NARROW", 1)
+def test_transposed_convolution(on_tiles, space, taps, inputs, outputs):
     kernel, bias = whole(*[taps] * len(space), outputs, inputs), tf.cast(whole(outputs), tf.float32)
     assert_equal(convolution.conv_transpose, whole(2, *space, inputs), kernel, bias)
 
 
-@needs_tiles
 @pytest.mark.parametrize("outputs", [9, 70])
 @pytest.mark.parametrize(("taps", "inputs", "strides"), [(4, 9, 1), (3, 70, 1), (5, 9, 2), (4, 530, 2), (2, 40, 2), (1, 70, 1)])
-def test_convolution(monkeypatch, taps, inputs, outputs, strides):
-    monkeypatch.setattr(convolution, "_NARROW", 1)
+def test_convolution(on_tiles, taps, inputs, outputs, strides):
     kernel = whole(taps, taps, inputs, outputs)
     assert_equal(lambda *a: convolution.conv2d(*a, tf.zeros(outputs), strides), whole(3, 8, 10, inputs), kernel)
 
 
 @needs_tiles
 def test_the_kernels_do_convolve(monkeypatch):
-    monkeypatch.setattr(convolution, "_NARROW", 1)
+    monkeypatch.setattr(tiles, "_NARROW", 1)
     graph = tf.function(convolution.conv_transpose).get_concrete_function(whole(1, 4, 4, 8), whole(4, 4, 8, 8), tf.zeros(8)).graph
     assert "HolotfSpread" in {op.type for op in graph.get_operations()}
     graph = tf.function(convolution.conv2d).get_concrete_function(whole(1, 4, 4, 8), whole(4, 4, 8, 8), tf.zeros(8), 2).graph
     assert "HolotfGather" in {op.type for op in graph.get_operations()}
 
 
-@pytest.mark.parametrize("tiles", [pytest.param(True, marks=needs_tiles), False])
-def test_a_float32_convolution_keeps_bfloat16_input_as_it_is(tiles):
+@pytest.mark.parametrize("with_tiles", [True, False])
+def test_a_float32_convolution_keeps_bfloat16_input_as_it_is(on_tiles, with_tiles):
     x, kernel, bias = random(2, 8, 8, 33, dtype=tf.bfloat16), random(4, 4, 33, 3), random(3)
 
     def convolve(x, kernel, bias):
         return convolution.conv2d(x, kernel, bias, dtype=tf.float32)
 
     wide = value_and_gradients(convolve, [tf.cast(x, tf.float32), kernel, bias])
-    with contextlib.nullcontext() if tiles else native.off():
+    with contextlib.nullcontext() if with_tiles else native.off():
         kept = value_and_gradients(convolve, [x, kernel, bias])
     for a, b, tolerance in zip(kept, wide, (2e-6, 4e-3, 2e-6, 2e-6), strict=True):
         np.testing.assert_allclose(a, b, atol=tolerance * np.abs(b).max())
     assert convolve(x, kernel, bias).dtype == tf.float32
+
+
+def test_convolutions_on_tiles_can_be_differentiated_twice(on_tiles):
+    x, kernel = whole(2, 4, 6, 3) / 4, random(5, 5, 3, 4) / 4
+    penalties_agree(lambda *t: convolution.conv2d(*t, strides=2), x, kernel, tolerance=0.02)
+    penalties_agree(lambda *t: convolution.conv2d(*t, dtype=tf.float32), x, kernel, tolerance=0.02)
+    penalties_agree(convolution.conv_transpose, x, random(5, 5, 4, 3) / 4, random(4), tolerance=0.02)
+    penalties_agree(convolution.conv_transpose, whole(2, 2, 3, 2, 3) / 4, random(3, 3, 3, 4, 3) / 4, random(4), tolerance=0.02)
 
 
 @needs_tiles

@@ -1,4 +1,4 @@
-"""Instance normalisation with its scale, shift and leaky ReLU, as one kernel forward and one backward: our own, or XLA's.
+"""Instance and batch normalisation with scale, shift and leaky ReLU, as one kernel forward and one backward: our own, or XLA's.
 
 Convolutions are TensorFlow's own (oneDNN, cuDNN), so a step is never compiled whole; but what lies between them is bound by
 memory, and fused it takes a half to a fifth of the time.
@@ -58,7 +58,6 @@ def instance_norm(x, scale, shift, *, epsilon, negative_slope=1.0):
     Returns:
       Tensor of x's shape and dtype.
     """
-
     inputs = [tf.convert_to_tensor(t) for t in (x, scale, shift)]
     kernels = native.kernels(inputs[0])
 
@@ -71,12 +70,15 @@ def instance_norm(x, scale, shift, *, epsilon, negative_slope=1.0):
         settings = {"slope": negative_slope, "threads": native.threads()}
         y, mean, rate = kernels.holotf_norm_forward(x=x, scale=scale, shift=shift, epsilon=epsilon, **settings)
 
-        def gradient(g):
-            options = {"x": x, "scale": scale, "shift": shift, "mean": mean, "rate": rate, "dy": g}
+        def backward(x, scale, shift, dy):
+            options = {"x": x, "scale": scale, "shift": shift, "mean": mean, "rate": rate, "dy": dy}
             dx, *style = kernels.holotf_norm_backward(**options, **settings)  # dscale and dshift of each sample, [B,C]
             style = [tf.ensure_shape(t, [x.shape[0], x.shape[-1]]) for t in style]
             style = [tf.reduce_sum(t, axis=0) for t in style] if scale.shape.rank == 1 else style
             return tf.ensure_shape(dx, x.shape), *style
+
+        def gradient(dy):
+            return native.differentiable(backward, lambda *t: _backward(*t, epsilon, negative_slope))(x, scale, shift, dy)
 
         return tf.ensure_shape(y, x.shape), gradient
 
@@ -129,3 +131,58 @@ class InstanceNorm(keras.layers.Layer):
     def call(self, x):
         """[B, ..., C] -> the same shape and dtype."""
         return instance_norm(x, self.scale, self.shift, epsilon=self.epsilon, negative_slope=self.negative_slope)
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _sums(x):
+    """Sums of x and of x^2 over all axes but the last: [..., C] -> [2, C] float32."""
+    x, axes = tf.cast(x, tf.float32), list(range(len(x.shape) - 1))
+    return tf.stack([tf.reduce_sum(x, axes), tf.reduce_sum(tf.square(x), axes)])
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _scaled(x, mean, variance, scale, shift, epsilon, negative_slope):
+    gain = scale * tf.math.rsqrt(variance + epsilon)
+    y = tf.cast(x, tf.float32) * gain + (shift - mean * gain)
+    return tf.cast(tf.maximum(y, negative_slope * y), x.dtype)
+
+
+class BatchNorm(keras.layers.Layer):
+    """y = leaky(scale (x - mean) / sqrt(variance + epsilon) + shift), the moments over the images and the space of a batch.
+
+    In training the moments are those of the global batch, over all replicas; otherwise moving averages. Both are float32 whatever
+    the type of x. Source: Ioffe and Szegedy 2015 (arXiv 1502.03167), algorithm 1; scale starts at N(1, 0.02) as in DCGAN's code.
+
+    Args:
+      negative_slope: of the leaky ReLU that follows; 0 is a ReLU, 1 none.
+      momentum: what of a moving average stays after a batch.
+      epsilon: added to the variance.
+    """
+
+    def __init__(self, negative_slope, momentum=0.9, epsilon=1e-5, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.negative_slope, self.momentum, self.epsilon = negative_slope, momentum, epsilon
+
+    def build(self, input_shape):
+        """Makes the weights and the moving averages."""
+        near_1 = keras.initializers.RandomNormal(mean=1.0, stddev=0.02)
+        shape, state = input_shape[-1:], {"trainable": False, "autocast": False, "aggregation": "only_first_replica"}
+        self.scale = self.add_weight(name="scale", shape=shape, initializer=near_1, autocast=False)
+        self.shift = self.add_weight(name="shift", shape=shape, initializer="zeros", autocast=False)
+        self.moving_mean = self.add_weight(name="moving_mean", shape=shape, initializer="zeros", **state)
+        self.moving_variance = self.add_weight(name="moving_variance", shape=shape, initializer="ones", **state)
+
+    def call(self, x, training=False):
+        """[B, ..., C] -> the same shape and dtype."""
+        mean, variance = self.moving_mean.value, self.moving_variance.value
+        if training:
+            context, count, sums = tf.distribute.get_replica_context(), tf.size(x) // x.shape[-1], _sums(x)
+            if (replicas := context.num_replicas_in_sync) > 1:
+                count, sums = replicas * count, context.all_reduce(tf.distribute.ReduceOp.SUM, sums)
+            mean, square = tf.unstack(sums / tf.cast(count, tf.float32))
+            variance = tf.maximum(square - tf.square(mean), 0.0)  # rounding
+            for moving, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                moving.assign(self.momentum * moving.value + (1.0 - self.momentum) * new)
+        # As tensors: the compiled function is one for all layers, and would keep their variables.
+        inputs = [tf.convert_to_tensor(t) for t in (x, mean, variance, self.scale, self.shift)]
+        return _scaled(*inputs, self.epsilon, self.negative_slope)

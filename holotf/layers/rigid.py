@@ -139,7 +139,6 @@ def resample(volume, matrix):
     """
     if len(volume.shape) != 5 or len(set(volume.shape[1:4])) != 1:
         raise ValueError(f"volume of shape {tuple(volume.shape)}: a rigid transform needs a cube [B, N, N, N, C]")
-
     inputs = [tf.convert_to_tensor(t) for t in (volume, matrix)]
     kernels = native.kernels(*inputs)
 
@@ -151,9 +150,13 @@ def resample(volume, matrix):
     def run_native(volume, matrix):
         threads = native.threads()
 
-        def gradient(g):
-            to_volume = kernels.holotf_resample_backward(upstream=g, matrix=matrix, threads=threads)
-            return tf.ensure_shape(to_volume, volume.shape), _backward(volume, matrix, g, 1)
+        def to_volume(upstream, matrix):
+            scattered = kernels.holotf_resample_backward(upstream=upstream, matrix=matrix, threads=threads)
+            return tf.ensure_shape(scattered, volume.shape)
+
+        def gradient(upstream):
+            dvolume = native.differentiable(to_volume, lambda g, matrix: _backward(volume, matrix, g, 0))(upstream, matrix)
+            return dvolume, _backward(volume, matrix, upstream, 1)
 
         out = kernels.holotf_resample_forward(volume=volume, matrix=matrix, threads=threads)
         return tf.ensure_shape(out, volume.shape), gradient

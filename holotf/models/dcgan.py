@@ -3,99 +3,18 @@
 import math
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from holotf.errors import UserError, require
-from holotf.layers.convolution import Conv2D, ConvTranspose, conv2d
+from holotf.layers.convolution import Conv2D, ConvTranspose
 from holotf.layers.initialisers import normal
-from holotf.layers.normalise import leaky_relu
+from holotf.layers.normalise import BatchNorm, leaky_relu
 from holotf.layers.spectral import SpectralConv2D, SpectralDense
 from holotf.models.base import make_weights
 from holotf.models.gan import GAN
 
 SIZES = (32, 64, 128)
 NORMS = ("batch", "spectral", "none")
-
-
-@tf.function(jit_compile=True, autograph=False)
-def _sums(x):
-    """Sums of x and of x^2 over all axes but the last: [..., C] -> [2, C] float32."""
-    x, axes = tf.cast(x, tf.float32), list(range(len(x.shape) - 1))
-    return tf.stack([tf.reduce_sum(x, axes), tf.reduce_sum(tf.square(x), axes)])
-
-
-@tf.function(jit_compile=True, autograph=False)
-def _normalise(x, mean, variance, scale, shift, epsilon, negative_slope):
-    gain = scale * tf.math.rsqrt(variance + epsilon)
-    y = tf.cast(x, tf.float32) * gain + (shift - mean * gain)
-    return tf.cast(tf.maximum(y, negative_slope * y), x.dtype)
-
-
-class BatchNorm(keras.layers.Layer):
-    """y = leaky(scale (x - mean) / sqrt(variance + epsilon) + shift), the moments over the images and the space of a batch.
-
-    In training the moments are those of the global batch, over all replicas; otherwise moving averages. Both are float32 whatever
-    the type of x. Source: Ioffe and Szegedy 2015 (arXiv 1502.03167), algorithm 1; scale starts at N(1, 0.02) as in DCGAN's code.
-
-    Args:
-      negative_slope: of the leaky ReLU that follows; 0 is a ReLU, 1 none.
-      momentum: what of a moving average stays after a batch.
-      epsilon: added to the variance.
-    """
-
-    def __init__(self, negative_slope, momentum=0.9, epsilon=1e-5, **kwargs):
-        super().__init__(autocast=False, **kwargs)
-        self.negative_slope, self.momentum, self.epsilon = negative_slope, momentum, epsilon
-
-    def build(self, input_shape):
-        """Makes the weights and the moving averages."""
-        near_1 = keras.initializers.RandomNormal(mean=1.0, stddev=0.02)
-        shape, state = input_shape[-1:], {"trainable": False, "autocast": False, "aggregation": "only_first_replica"}
-        self.scale = self.add_weight(name="scale", shape=shape, initializer=near_1, autocast=False)
-        self.shift = self.add_weight(name="shift", shape=shape, initializer="zeros", autocast=False)
-        self.moving_mean = self.add_weight(name="moving_mean", shape=shape, initializer="zeros", **state)
-        self.moving_variance = self.add_weight(name="moving_variance", shape=shape, initializer="ones", **state)
-
-    def call(self, x, training=False):
-        """[B, ..., C] -> the same shape and dtype."""
-        mean, variance = self.moving_mean.value, self.moving_variance.value
-        if training:
-            context, count, sums = tf.distribute.get_replica_context(), tf.size(x) // x.shape[-1], _sums(x)
-            if (replicas := context.num_replicas_in_sync) > 1:
-                count, sums = replicas * count, context.all_reduce(tf.distribute.ReduceOp.SUM, sums)
-            mean, square = tf.unstack(sums / tf.cast(count, tf.float32))
-            variance = tf.maximum(square - tf.square(mean), 0.0)  # rounding
-            for moving, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
-                moving.assign(self.momentum * moving.value + (1.0 - self.momentum) * new)
-        # As tensors: the compiled function is one for all layers, and would keep their variables.
-        inputs = [tf.convert_to_tensor(t) for t in (x, mean, variance, self.scale, self.shift)]
-        return _normalise(*inputs, self.epsilon, self.negative_slope)
-
-
-class _Unbiased:
-    """Before batch norm, whose shift is the bias."""
-
-    def _make(self, shape):
-        self.kernel = self.add_weight(name="kernel", shape=shape, initializer=normal(), autocast=False)
-        self.bias = np.zeros(self.filters, np.float32)
-
-
-class Up(_Unbiased, ConvTranspose):
-    """`ConvTranspose` without a bias."""
-
-
-class Down(Conv2D):
-    """A convolution of stride 2, "same" padding."""
-
-    def call(self, x):
-        """[B, H, W, I] -> [B, H / 2, W / 2, filters] in the compute dtype."""
-        x = tf.cast(x, self.compute_dtype)
-        return conv2d(x, self.kernel, self.bias, 2)
-
-
-class UnbiasedDown(_Unbiased, Down):
-    """`Down` without a bias."""
 
 
 def widths(image_size, width):
@@ -118,7 +37,7 @@ class Generator(keras.Model):
         super().__init__(autocast=False, **kwargs)
         *narrower, widest = widths(image_size, gf)
         self.project = keras.layers.Dense(4 * 4 * widest, use_bias=False, kernel_initializer=normal())
-        self.ups = [Up(filters, 5) for filters in reversed(narrower)]
+        self.ups = [ConvTranspose(filters, 5, use_bias=False) for filters in reversed(narrower)]
         self.norms = [BatchNorm(negative_slope=0.0) for _ in (widest, *narrower)]
         self.to_rgb = ConvTranspose(3, 5, dtype="float32")
         make_weights(self, [1, z_dim])
@@ -152,8 +71,8 @@ class Discriminator(keras.Model):
             self.convs = [SpectralConv2D(filters, 5, 2) for filters in (first, *wider)]
             self.real = SpectralDense(1, dtype="float32")
         else:
-            conv = UnbiasedDown if norm == "batch" else Down
-            self.convs = [Down(first, 5), *(conv(filters, 5) for filters in wider)]
+            biased = norm != "batch"  # whose shift is the bias
+            self.convs = [Conv2D(first, 5, 2), *(Conv2D(filters, 5, 2, use_bias=biased) for filters in wider)]
             self.real = keras.layers.Dense(1, kernel_initializer=normal(), dtype="float32")
         self.norms = [BatchNorm(negative_slope=0.2) for _ in wider] if norm == "batch" else []
         make_weights(self, [1, image_size, image_size, 3])

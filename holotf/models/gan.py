@@ -5,7 +5,7 @@ import math
 
 import tensorflow as tf
 
-from holotf import losses, native
+from holotf import losses
 from holotf.errors import UserError, require
 from holotf.layers.spectral import update_spectral_norms
 from holotf.models.base import Generative, to_float, to_uint8
@@ -146,8 +146,7 @@ class GAN(Generative):
         with tf.GradientTape() as tape:
             real, fake = self._judge((reals, *condition), (fakes, *self.condition_of_made(inputs)))
             terms = {"loss/d": self._adversarial(real["logits"], fake["logits"])}
-            with native.off():  # they are differentiated twice
-                terms |= self._penalties(reals, condition, fakes)
+            terms |= self._penalties(reals, condition, fakes)
             terms |= self.discriminator_terms(real, fake, inputs)
             total = sum(terms.values())
         return terms | {

@@ -139,7 +139,7 @@ class Discriminator(keras.Model):
     def __init__(self, image_size, z_dim, df, style, instance_norm=True, azimuth=False, **kwargs):
         super().__init__(autocast=False, **kwargs)
         levels = 4 if image_size == 128 else 3
-        self.first = keras.layers.Conv2D(df, 5, 2, padding="same", kernel_initializer=normal())
+        self.first = Conv2D(df, 5, 2, kernel_initializer=normal())
         self.convs = [SpectralConv2D(df * 2 ** (i + 1), 5, 2) for i in range(levels)]
         self.norms = [InstanceNorm(negative_slope=0.2) for _ in range(levels if instance_norm else 0)]
         self.real = keras.layers.Dense(1, kernel_initializer=normal(), dtype="float32")

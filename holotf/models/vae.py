@@ -5,9 +5,11 @@ import math
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.initializers import GlorotUniform
 
 from holotf import losses
 from holotf.errors import require
+from holotf.layers.convolution import Conv2D, ConvTranspose
 from holotf.layers.normalise import leaky_relu
 from holotf.models.base import Generative, make_weights, to_float, to_uint8
 from holotf.pictures import grid
@@ -32,7 +34,7 @@ class Encoder(keras.Model):
 
     def __init__(self, image_size, z_dim, df, **kwargs):
         super().__init__(autocast=False, **kwargs)
-        self.convs = [keras.layers.Conv2D(filters, 4, 2, padding="same") for filters in _widths(image_size, df)]
+        self.convs = [Conv2D(filters, 4, 2, kernel_initializer=GlorotUniform()) for filters in _widths(image_size, df)]
         self.posterior = keras.layers.Dense(2 * z_dim, dtype="float32")
         make_weights(self, [1, image_size, image_size, 3])
 
@@ -58,8 +60,8 @@ class Decoder(keras.Model):
         super().__init__(autocast=False, **kwargs)
         *narrower, widest = _widths(image_size, gf)
         self.project = keras.layers.Dense(4 * 4 * widest)
-        self.ups = [keras.layers.Conv2DTranspose(filters, 4, 2, padding="same") for filters in reversed(narrower)]
-        self.to_rgb = keras.layers.Conv2DTranspose(3, 4, 2, padding="same", dtype="float32")
+        self.ups = [ConvTranspose(filters, 4, kernel_initializer=GlorotUniform()) for filters in reversed(narrower)]
+        self.to_rgb = ConvTranspose(3, 4, kernel_initializer=GlorotUniform(), dtype="float32")
         make_weights(self, [1, z_dim])
 
     def call(self, z):

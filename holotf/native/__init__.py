@@ -1,7 +1,7 @@
 """Our own CPU kernels (kernels.cc), compiled on first use where there is a C++ compiler; without one, XLA and oneDNN do the work.
 
-They serve training, where a step runs thousands of times. What is exported must run without our code, and what is differentiated
-twice needs gradients that the kernels do not have: both are traced inside `off()`.
+An operation asks `kernels` for them where it is called, and nobody else need know. What is differentiated twice has a formula for
+it (`differentiable`); what is served, which must run without our code, is traced without them (`servable.endpoint`).
 """
 
 import contextlib
@@ -51,6 +51,30 @@ def kernels(*tensors):
     if not _state["on"] or any(t.dtype not in (tf.float32, tf.bfloat16) for t in tensors):
         return None
     return _load()
+
+
+def differentiable(kernel, formula):
+    """A function that is computed by our kernels and differentiated by a formula.
+
+    Args:
+      kernel: tensors -> a tensor or a sequence of tensors, by ops that have no gradient.
+      formula: the same function by TensorFlow's operations, differentiable.
+
+    Returns:
+      `kernel`, with the gradients of `formula`.
+    """
+
+    @tf.custom_gradient
+    def run(*inputs):
+        def gradient(*upstream):
+            with tf.GradientTape() as tape:
+                tape.watch(inputs)
+                outputs = formula(*inputs)
+            return tape.gradient(outputs, inputs, list(upstream) if isinstance(outputs, (list, tuple)) else upstream[0])
+
+        return kernel(*inputs), gradient
+
+    return run
 
 
 @functools.cache

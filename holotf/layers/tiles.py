@@ -1,0 +1,202 @@
+"""Convolutions of bfloat16 on the processor's matrix tiles (AMX), by our own kernels.
+
+Three ops, each of which is a gradient of the other two (native/kernels.cc), for taps t of a kernel W:
+
+    spread   large[stride i + t - pad] += W[t] small[i]
+    gather   small[i] = sum over t of W[t] large[stride i + t - pad]
+    filter   W[t] = sum over i of large[stride i + t - pad] small[i]
+
+oneDNN is at half its speed and less in transposed convolutions of many channels, in the gradients of a large kernel over a small
+image, and it lays patches out in memory. Ours read the patches where they lie.
+"""
+
+import tensorflow as tf
+
+from holotf import native
+
+_FORMATS = {4: "NHWC", 5: "NDHWC"}  # said, since the gradients of an eager 3D convolution ask for it
+_NARROW = 16  # channels: with fewer on either side, most of a tile would be empty
+
+
+def available(*tensors: tf.Tensor):
+    """The op library if it multiplies matrices of bfloat16, and can work on these tensors here and now; or None."""
+    ops = native.kernels(*tensors)
+    return ops if hasattr(ops, "holotf_gather") else None
+
+
+def faster(x: tf.Tensor, kernel: tf.Tensor):
+    """`available` where tiles are faster than oneDNN: for bfloat16 and as many channels as fill a tile; or None."""
+    if x.dtype != tf.bfloat16 or min(kernel.shape[-2:]) < _NARROW:
+        return None
+    return available(x, kernel)
+
+
+def spread(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, stride: int, ops) -> tf.Tensor:
+    """A transposed convolution.
+
+    Args:
+      x: [B, d.., I] bfloat16.
+      kernel: [taps.., O, I]; its gradient is of its type.
+      bias: [O] float32.
+      stride: as in the formula.
+      ops: the op library.
+
+    Returns:
+      [B, stride d.., O] bfloat16.
+    """
+    window, (outputs, inputs) = _window(kernel, stride), kernel.shape[-2:]
+
+    @tf.custom_gradient
+    def run(x, kernel, bias):
+        large = ops.holotf_spread(small=x, weights=tf.cast(kernel, x.dtype), bias=bias, **window)
+
+        def to_input(upstream, kernel):
+            return ops.holotf_gather(large=upstream, weights=kernel, bias=tf.zeros(inputs), out=x.dtype, **window)
+
+        def gradient(upstream):
+            with tf.control_dependencies([upstream]):  # cast anew: a copy that waited would be a generator's whole weight
+                weights = tf.cast(kernel, x.dtype)
+            dkernel = _filter(upstream, x, kernel, stride, ops)
+            sums = native.differentiable(lambda g: ops.holotf_sums(x=g, threads=window["threads"]), _sums)(upstream)  # [B,O]
+            with tf.control_dependencies([dkernel]):  # else upstream and x stay in memory while the layers below go on
+                dx = native.differentiable(to_input, lambda *pair: _gather(*pair, stride))(upstream, weights)
+            dbias = tf.reduce_sum(tf.ensure_shape(sums, [x.shape[0], outputs]), axis=0)
+            return tf.ensure_shape(dx, x.shape), dkernel, dbias
+
+        return tf.ensure_shape(large, [x.shape[0], *(stride * d for d in x.shape[1:-1]), outputs]), gradient
+
+    return run(x, kernel, tf.cast(bias, tf.float32))
+
+
+def gather(x: tf.Tensor, kernel: tf.Tensor, stride: int, ops) -> tf.Tensor:
+    """A convolution, the adjoint of `spread`.
+
+    Args:
+      x: [B, stride d.., I] bfloat16.
+      kernel: [taps.., I, O]; its gradient is of its type.
+      stride: as in the formula.
+      ops: the op library.
+
+    Returns:
+      [B, d.., O] bfloat16.
+    """
+    window, (inputs, outputs) = _window(kernel, stride), kernel.shape[-2:]
+
+    @tf.custom_gradient
+    def run(x, kernel):
+        weights = tf.cast(kernel, x.dtype)
+        small = ops.holotf_gather(large=x, weights=weights, bias=tf.zeros(outputs), out=x.dtype, **window)
+
+        def to_input(upstream, kernel):
+            return ops.holotf_spread(small=upstream, weights=kernel, bias=tf.zeros(inputs), **window)
+
+        def gradient(upstream):
+            dx = native.differentiable(to_input, lambda *pair: _spread(*pair, stride))(upstream, weights)
+            with tf.control_dependencies([dx]):  # not the other way: the generator's updates do without the discriminator's dkernel
+                dkernel = _filter(x, upstream, kernel, stride, ops)
+            return tf.ensure_shape(dx, x.shape), dkernel
+
+        return tf.ensure_shape(small, [x.shape[0], *(d // stride for d in x.shape[1:-1]), outputs]), gradient
+
+    return run(x, kernel)
+
+
+def gather_wide(x: tf.Tensor, kernel: tf.Tensor, ops) -> tf.Tensor:
+    """A 2D convolution of stride 1 in float32 of a bfloat16 image, which waits for its gradient as it came.
+
+    The kernel, and the gradient, are split into parts of bfloat16, which fill channels of a tile that few outputs would leave
+    empty.
+
+    Args:
+      x: [B, H, W, I] bfloat16.
+      kernel: [k, k, I, O] float32.
+      ops: the op library.
+
+    Returns:
+      [B, H, W, O] float32.
+    """
+    window, (inputs, outputs) = _window(kernel, 1), kernel.shape[-2:]
+
+    def gradients(x, kernel, upstream):
+        # x sees the gradient through the taps in reverse: fewer patches to lay out than when the gradient sees x
+        seen = {**window, "pad": window["kernel"] - 1 - window["pad"]}
+        dkernel = ops.holotf_filter_gradient(large=_split(upstream, 3), small=x, **seen)
+        dkernel = tf.reduce_sum(tf.reshape(dkernel, [*kernel.shape[:-2], 3, outputs, inputs]), axis=-3)
+        dkernel = tf.linalg.matrix_transpose(tf.reverse(dkernel, [0, 1]))
+        two = _split(upstream, 2)
+        high, low = tf.split(_split(kernel, 2), 2, axis=-1)
+        with tf.control_dependencies([dkernel]):  # (a + b)(high + low)
+            dx = ops.holotf_spread(
+                small=tf.concat([two, two], axis=-1),
+                weights=tf.concat([high, high, low, low], axis=-1),
+                bias=tf.zeros(inputs),
+                **window,
+            )
+        return tf.ensure_shape(dx, x.shape), dkernel
+
+    def formula(x, kernel, upstream):
+        return tf.cast(_spread(upstream, kernel, 1), x.dtype), _correlation(x, upstream, kernel.shape, 1)
+
+    @tf.custom_gradient
+    def run(x, kernel):
+        y = ops.holotf_gather(large=x, weights=_split(kernel, 3), bias=tf.zeros(3 * outputs), out=tf.float32, **window)
+        y = tf.reduce_sum(tf.reshape(y, [-1, *x.shape[1:-1], 3, outputs]), axis=-2)
+
+        def gradient(upstream):
+            return native.differentiable(gradients, formula)(x, kernel, upstream)
+
+        return tf.ensure_shape(y, [x.shape[0], *x.shape[1:-1], outputs]), gradient
+
+    return run(x, kernel)
+
+
+def _window(kernel, stride):
+    """What the ops have to know of a kernel."""
+    taps = kernel.shape[0]
+    return {"kernel": taps, "stride": stride, "pad": (taps - stride) // 2, "threads": native.threads()}
+
+
+def _filter(large, small, kernel, stride, ops):
+    """The gradient of a kernel [taps.., of large, of small], of its shape and type, summed in float32."""
+    window = _window(kernel, stride)
+
+    def run(large, small):
+        return tf.cast(tf.reshape(ops.holotf_filter_gradient(large=large, small=small, **window), kernel.shape), kernel.dtype)
+
+    def formula(large, small):
+        return tf.cast(_correlation(large, small, kernel.shape, stride), kernel.dtype)
+
+    return native.differentiable(run, formula)(large, small)
+
+
+def _split(x, count):
+    """float32 as `count` bfloat16 parts, side by side along the last axis, of 8 bits of it each: the sum of three is all of it."""
+    parts = []
+    for _ in range(count):
+        parts.append(tf.cast(x, tf.bfloat16))
+        x = x - tf.cast(parts[-1], x.dtype)
+    return tf.concat(parts, axis=-1)
+
+
+# The formulas of the ops, in TensorFlow's operations: what they are differentiated by.
+
+
+def _sums(x):
+    return tf.reduce_sum(tf.cast(x, tf.float32), axis=list(range(1, len(x.shape) - 1)))
+
+
+def _gather(large, kernel, stride):
+    return tf.nn.convolution(large, kernel, stride, "SAME", _FORMATS[len(large.shape)])
+
+
+def _spread(small, kernel, stride):
+    shape = tf.stack([tf.shape(small)[0], *(stride * d for d in small.shape[1:-1]), kernel.shape[-2]])
+    return tf.nn.conv_transpose(small, kernel, shape, stride, "SAME", _FORMATS[len(small.shape)])
+
+
+def _correlation(large, small, shape, stride):
+    large, small, kernel = tf.cast(large, tf.float32), tf.cast(small, tf.float32), tf.zeros(shape)
+    with tf.GradientTape() as tape:
+        tape.watch(kernel)
+        y = _gather(large, kernel, stride)
+    return tape.gradient(y, kernel, small)
