@@ -1,6 +1,7 @@
 # Each target does its own set-up from a bare checkout: Python 3.11 (or later) and make are all it needs.
 PYTHON ?= python3
 VENV := .venv
+PIP := -m pip --disable-pip-version-check install -q --root-user-action=ignore
 RUN := $(VENV)/bin/python
 
 PEER ?= $(wildcard ../shared/bench/torch_official64.py)
@@ -29,18 +30,18 @@ bench: $(VENV)/.ready $(if $(PEER),$(VENV)-peer/.ready)
 
 $(VENV)-peer/.ready:
 	$(PYTHON) -m venv $(VENV)-peer
-	$(VENV)-peer/bin/pip install -q torch==2.13.0 numpy
+	$(VENV)-peer/bin/python $(PIP) torch==2.13.0 numpy
 	touch $@
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.ready: setup.py $(VENV)/bin/python
-	$(RUN) -m pip install -q -e .
+	$(RUN) $(PIP) -e .
 	touch $@
 
 $(VENV)/.ready-test: setup.py $(VENV)/bin/python
-	$(RUN) -m pip install -q -e '.[test]'
+	$(RUN) $(PIP) -e '.[test]'
 	touch $@ $(VENV)/.ready
 
 clean:

@@ -1,16 +1,14 @@
 """holotf: train, look at, and publish 3D-aware image generators. `python main.py --config configs/hologan_blocks.py`."""
 
 import importlib
-import os
 import sys
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported: errors only
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from configs import of_run
+from holotf import console
 from holotf.errors import RunError, UserError, of_flags
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -23,11 +21,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/NAME_OF_
 def parse(argv):
     """Parses the flags; what is wrong with them is one line and exit code 2."""
     if not any(a == "--config" or a.startswith("--config=") for a in argv):
-        argv = [
-            argv[0],
-            f"--config={of_run.default(argv)}",
-            *argv[1:],
-        ]  # a default of the flag would meet overrides at import
+        argv = [argv[0], f"--config={of_run.default(argv)}", *argv[1:]]  # a default of the flag would meet overrides at import
     try:
         rest = flags.FLAGS(argv)
         CONFIG.value.keys()  # a file that is not there is only told of when it is used
@@ -42,6 +36,7 @@ def main(argv):
         return fail(f"unknown argument {argv[1]!r}: options start with --", 2)
     file, _, variant = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
     name = f"{Path(file).stem}_{variant}" if variant else Path(file).stem
+    console.import_tensorflow()
     try:
         return importlib.import_module(f"holotf.{MODE.value}").run(CONFIG.value, WORKDIR.value or f"runs/{name}")
     except (UserError, RunError) as error:

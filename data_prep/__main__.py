@@ -6,11 +6,11 @@ Spawned workers import this module again, so nothing here imports TensorFlow bef
 import argparse
 import ast
 import importlib
-import os
 import sys
 from pathlib import Path
 
 from data_prep.work import cores
+from holotf import console
 from holotf.errors import UserError
 
 
@@ -63,7 +63,7 @@ def _run(argv: list[str]) -> None:
     args = parser.parse_args(argv[1:])
     _check_common_flags(args)
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # Preparing data needs no GPU: its warnings only alarm.
+    console.import_tensorflow()
     from data_prep.build import build  # Imports tfds.
 
     build(lambda data_dir: source.builder(args, data_dir), args.out, args.overwrite, args.beam)

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
 from data_prep.splits import Split
 from data_prep.work import Skipped, ordered_map
+from holotf import console
 from holotf.errors import UserError
 
 _FINISHED = ("dataset_info.json", "features.json")
@@ -96,13 +96,13 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _local_examples(self, split: str) -> Iterator[tuple[str | int, dict[str, Any]]]:
         names = list(self._splits)
         before = sum(self._splits[name].total for name in names[: names.index(split)])
-        bar = {"total": self._total, "initial": before, "desc": f"{self.name} {split}", "unit": " examples", "file": sys.stderr}
+        bar = {"total": self._total, "initial": before, "desc": f"{self.name} {split}", "unit": " examples"}
         results = ordered_map(self._function, self._splits[split].tasks, self._workers)
         # Closed by name, so that workers end with a failed or interrupted build and not when garbage is collected.
         with (
             contextlib.closing(results),
             open(self._skipped_paths[split], "w", encoding="utf-8") as skipped,
-            tqdm(mininterval=0.5, **bar) as progress,
+            console.progress(**bar) as progress,
         ):
             for result in results:
                 for key, example in result:

@@ -23,12 +23,12 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from PIL import Image
-from tqdm import tqdm
 
 from data_prep import duplicates
 from data_prep.images import Crop, encode, parse_crop, prepare, to_rgb
 from data_prep.splits import DEFAULT_TEST, Part, Split, add_test_flag, hash_of, parse_part, test_below
 from data_prep.work import Skipped, ordered_map
+from holotf import console
 from holotf.errors import UserError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -316,7 +316,7 @@ def look_through(function, tasks: Iterable, total: int, workers: int) -> dict[st
     """Looks at all images, on all cores; those that cannot be read are not in the result."""
     results = ordered_map(function, tasks, workers)
     seen = {}
-    with contextlib.closing(results), tqdm(total=total, desc="folder: looking", unit=" images", mininterval=0.5) as progress:
+    with contextlib.closing(results), console.progress(total=total, desc="folder: looking", unit=" images") as progress:
         for result in results:
             seen |= {name: one for name, one in result if one is not None}
             progress.update(len(result))

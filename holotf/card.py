@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from holotf import data, run_folder, views
+from holotf import data, files, run_folder, views
 from holotf.errors import UserError
 from holotf.models.base import Generative, Learner, Turnable
 
@@ -29,7 +29,16 @@ def write(model: Learner, folder: str, workdir: str | None = None) -> None:
     text = json.dumps(card(model, folder, workdir), indent=1) + "\n"
     os.makedirs(os.path.join(folder, "assets.extra"), exist_ok=True)
     for path in (CARD, os.path.join("assets.extra", CARD)):
-        Path(folder, path).write_text(text, encoding="utf-8")
+        files.write(os.path.join(folder, path), text)
+
+
+def renew(model: Learner, folder: str, workdir: str) -> bool:
+    """Writes the card anew where the export is of these weights: a run is judged after it was published. Returns whether it was."""
+    path = Path(folder, CARD)
+    if not path.exists() or json.loads(path.read_text(encoding="utf-8"))["training"]["iteration"] != int(model.iteration.numpy()):
+        return False
+    write(model, folder, workdir)
+    return True
 
 
 def card(model: Learner, folder: str, workdir: str | None = None) -> dict:

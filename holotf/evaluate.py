@@ -4,7 +4,7 @@ import json
 import os
 import sys
 
-from holotf import evaluators, features, files
+from holotf import card, evaluators, features, files
 from holotf.errors import UserError, require
 from holotf.evaluators.subject import Subject
 from holotf.run_folder import restore
@@ -13,9 +13,15 @@ from holotf.run_folder import restore
 def run(config, workdir):
     """The verb `evaluate`: judges the latest checkpoint, prints a table and writes WORKDIR/metrics.json."""
     check(config.evaluate)
-    metrics, notes, _ = evaluate(restore(config, workdir), config)
+    model = restore(config, workdir)
+    metrics, notes, _ = evaluate(model, config)
     print(table(metrics, notes))
-    print(f"written: {write(metrics, notes, config, workdir)}")
+    print(f"\nMetrics: {write(metrics, notes, config, workdir)}")
+    exported = os.path.join(workdir, "saved_model")
+    if card.renew(model, exported, workdir):
+        print(f"They stand in {exported}/{card.CARD}, too.")
+    else:
+        print(f"To publish it: python main.py --workdir {workdir} --mode export")
     return 0
 
 

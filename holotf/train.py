@@ -3,14 +3,14 @@
 import math
 import os
 import signal
+import sys
 import time
 
 import keras
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
-from holotf import data, devices, evaluate, evaluators, export, generate, models, run_folder
+from holotf import console, data, devices, evaluate, evaluators, export, generate, models, run_folder
 from holotf.checkpoints import Checkpoints
 from holotf.errors import RunError, UserError
 from holotf.explain import explained
@@ -89,7 +89,8 @@ def _loop(model, config, workdir, strategy, sources, checkpoints, pending):
         return {k: strategy.reduce("MEAN", v, axis=None) for k, v in logs.items()}
 
     board = Board(workdir, config, active=worker == 0)
-    bar = tqdm(total=total * batch_size, initial=start * batch_size, unit="img", unit_scale=True, disable=worker > 0)
+    counted = {"total": total * batch_size, "initial": start * batch_size, "unit": " images", "unit_scale": True}
+    bar = console.progress(**counted, disable=worker > 0)
     clock = time.perf_counter()
     with _Signals() as signals, bar:
         for iteration in range(start + 1, total + 1):
@@ -106,7 +107,8 @@ def _loop(model, config, workdir, strategy, sources, checkpoints, pending):
             scalars |= {"speed/images_per_s": batch_size / seconds, "speed/s_per_kimg": 1000 * seconds / batch_size}
             scalars |= {f"lr/{player}": rate for player, rate in model.learning_rates().items()}
             board.scalars(scalars, shown)
-            bar.set_postfix({k.removeprefix("loss/"): f"{v:.3f}" for k, v in scalars.items() if k.startswith("loss/")})
+            shown_losses = {k.removeprefix("loss/"): f"{v:.3f}" for k, v in scalars.items() if k.startswith("loss/")}
+            bar.set_postfix(shown_losses, refresh=sys.stderr.isatty())
             if due.get("sample") and worker == 0:
                 board.pictures(model.pictures(shown_batch), shown)
             if due["checkpoint"] or due.get("evaluate"):
