@@ -1,6 +1,6 @@
 """The training iteration: time, rate, memory, the share of the machine's ceiling; and a peer beside it, pair by pair.
 
-    python -m benchmarks.step --peer ../shared/bench/torch_official64.py --peer-python /path/to/python
+    python -m benchmarks.step --peer SCRIPT --peer-python /path/to/python
 
 Every measurement is a process of its own. A peer is a script that prints lines with "LABEL: X s/step Y img/s"; what it prints for
 `fp32` is set against our float32, everything else against our mixed_bfloat16. Both sides give their fastest step: on a shared
