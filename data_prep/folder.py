@@ -15,8 +15,6 @@ import io
 import itertools
 import os
 import sys
-import tarfile
-import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -25,17 +23,16 @@ from typing import NamedTuple
 from PIL import Image
 
 from data_prep import duplicates
+from data_prep.archives import EXTENSIONS, File, content_of, image_names, is_tar, tar_files
 from data_prep.images import Crop, encode, parse_crop, prepare, to_rgb
 from data_prep.splits import DEFAULT_TEST, Part, Split, add_test_flag, hash_of, parse_part, test_below
 from data_prep.work import Skipped, ordered_map
 from holotf import console
 from holotf.errors import UserError
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 FILES_PER_TASK = 32
 DUPLICATES_FILE = "duplicates.txt"
 _SPLITS = {"train": "train", "test": "test", "val": "validation", "valid": "validation", "validation": "validation"}
-File = tuple[str, str | None, bytes | None]  # name, class, and where it cannot be read by name, its content
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -112,7 +109,7 @@ class Found:
     def tasks(self, names: list[str]) -> Iterator[list]:
         """These of the images as tasks of `examples` and `seen_in`."""
         if is_tar(self.source):
-            return _chunks(_tar_files(self.source, self.root, names, self.labels))
+            return _chunks(tar_files(self.source, self.root, names, self.labels))
         return _chunks((name, self.labels.get(name), None) for name in names)
 
 
@@ -180,50 +177,6 @@ def parse_share(flag: str, text: str) -> float:
     if not 0 <= share <= 1:
         raise UserError(f"{flag} {text!r}: use a share from 0% to 100%, for example 1%")
     return share
-
-
-def is_tar(source: Path) -> bool:
-    """True for a tar, compressed or not; told by its content."""
-    return source.is_file() and not zipfile.is_zipfile(source) and tarfile.is_tarfile(source)
-
-
-def image_names(source: Path) -> list[str]:
-    """Returns the images' sorted paths inside the source, with forward slashes; hidden files and other files are passed over."""
-    if source.is_dir():
-        found = _walk(source)
-    elif not source.exists():
-        raise UserError(f"--source {source} does not exist: give a folder, a zip or a tar(.gz) of images")
-    elif zipfile.is_zipfile(source):
-        with zipfile.ZipFile(source) as archive:
-            found = archive.namelist()
-    elif tarfile.is_tarfile(source):
-        try:
-            with tarfile.open(source) as archive:
-                found = [member.name for member in archive if member.isfile()]
-        except (tarfile.TarError, EOFError, OSError) as error:
-            raise UserError(f"--source {source} breaks off or is damaged ({error}): copy it again") from error
-    else:
-        raise UserError(f"--source {source} is neither a folder nor a whole zip or tar(.gz): check it, or copy it again")
-    return sorted({str(PurePosixPath(name)) for name in found if _is_image(name)})
-
-
-def _walk(source: Path) -> Iterator[str]:
-    seen = set()
-    for folder, folders, files in os.walk(source, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:  # A link to a folder above it: once is enough.
-            folders.clear()
-            continue
-        seen.add(real)
-        folders.sort()
-        for file in files:
-            yield Path(folder, file).relative_to(source).as_posix()
-
-
-def _is_image(name: str) -> bool:
-    parts = PurePosixPath(name).parts
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-    return bool(parts) and not hidden and parts[-1].lower().endswith(EXTENSIONS)
 
 
 def choose(names: list[str], subdir: str | None) -> tuple[str, list[str]]:
@@ -330,7 +283,7 @@ def seen_in(task: list[File], source: Path, root: str, dedupe: bool) -> list[tup
 
 def _seen(name: str, content: bytes | None, source: Path, root: str, dedupe: bool) -> Seen | None:
     try:
-        with Image.open(io.BytesIO(_content(name, content, source, root))) as image:
+        with Image.open(io.BytesIO(content_of(name, content, source, root))) as image:
             image = to_rgb(image)
         look = duplicates.look_of(image) if dedupe else None
         return Seen(hash_of(str(image.size), image.tobytes()), image.width * image.height, look)
@@ -371,19 +324,6 @@ def _chunks(items: Iterable) -> Iterator[list]:
         yield chunk
 
 
-def _tar_files(source: Path, root: str, names: list[str], labels: dict[str, str]) -> Iterator[File]:
-    """Yields (name, label, content) in the archive's own order: a compressed tar can be read in no other."""
-    wanted = set(names)
-    with tarfile.open(source) as archive:
-        for member in archive:
-            name = str(PurePosixPath(member.name)).removeprefix(root)
-            if name in wanted and member.isfile():
-                wanted.remove(name)  # An archive may hold a name twice.
-                yield name, labels.get(name), archive.extractfile(member).read()
-                if not wanted:
-                    return
-
-
 def examples(task: list[File], source: Path, root: str, size: int, crop: Crop, encoding: str) -> list[tuple[str, dict | Skipped]]:
     """Returns (name, example) for each item of the task.
 
@@ -400,20 +340,9 @@ def examples(task: list[File], source: Path, root: str, size: int, crop: Crop, e
 
 def _example(name, label, content, source, root, size, crop, encoding) -> dict | Skipped:
     try:
-        with Image.open(io.BytesIO(_content(name, content, source, root))) as image:
+        with Image.open(io.BytesIO(content_of(name, content, source, root))) as image:
             pixels = prepare(image, size, crop)
     except Exception as error:  # A damaged file makes PIL's readers raise whatever it makes them raise.
         return Skipped(f"{type(error).__name__}: {error}"[:200])
     example = {"image": encode(pixels, encoding)}
     return example if label is None else example | {"label": label}
-
-
-def _content(name: str, content: bytes | None, source: Path, root: str) -> bytes:
-    if content is not None:
-        return content
-    return _zip(source).read(root + name) if source.is_file() else (source / root / name).read_bytes()
-
-
-@functools.lru_cache(maxsize=1)  # Opened once a process: the list of a large zip takes seconds to read.
-def _zip(source: Path) -> zipfile.ZipFile:
-    return zipfile.ZipFile(source)

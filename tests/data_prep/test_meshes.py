@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 from conftest import run
 from PIL import Image
 
-from data_prep import meshes, raycast, render
+from data_prep import mesh, meshes, raycast, render
 from data_prep.blocks import field_of_view
 from data_prep.build import build
 from data_prep.work import ordered_map
@@ -110,8 +110,8 @@ def drawing(azimuth_deg=0.0, elevation_deg=0.0, distance=3.5, stretch=1.0, recol
 
 def picture(child, spec, index=0, **changes):
     """uint8 [32, 32, 3]."""
-    if not isinstance(spec, render.MeshSpec):
-        spec = render.MeshSpec("cube", str(spec))
+    if not isinstance(spec, mesh.MeshSpec):
+        spec = mesh.MeshSpec("cube", str(spec))
     [(_, example)] = child(drawing(**changes), (spec, [index]))
     return pixels_of(example)
 
@@ -181,7 +181,7 @@ def test_glass_lets_what_is_behind_it_through(child, tmp_path):
 
 
 def test_nothing_is_cut_however_it_is_stretched(child, tmp_path):
-    spec = render.MeshSpec("cube", str(write_obj(tmp_path)))
+    spec = mesh.MeshSpec("cube", str(write_obj(tmp_path)))
     made = child(drawing((0, 360), (-90, 90), (1.3, 4.0), stretch=3.0), (spec, list(range(40))))
     for _, example in made:
         edge = np.concatenate([pixels_of(example)[i] for i in (0, -1)] + [pixels_of(example)[:, i] for i in (0, -1)])
@@ -199,7 +199,7 @@ def test_recolouring_changes_colours_and_leaves_the_outline(child, tmp_path):
 
 
 def test_an_example_depends_on_seed_and_index_alone(child, tmp_path):
-    specs = [render.MeshSpec(name, str(write_obj(tmp_path, name))) for name in ("a", "b", "c")]
+    specs = [mesh.MeshSpec(name, str(write_obj(tmp_path, name))) for name in ("a", "b", "c")]
     draw = drawing((0, 360), (15, 35), stretch=1.2, recolour=True)
 
     def made(count, run):
@@ -218,7 +218,7 @@ def test_an_example_depends_on_seed_and_index_alone(child, tmp_path):
 
 
 def test_a_turntable_shows_one_object_from_equal_steps_of_azimuth(child, tmp_path):
-    specs = [render.MeshSpec(name, str(write_obj(tmp_path, name))) for name in ("a", "b")]
+    specs = [mesh.MeshSpec(name, str(write_obj(tmp_path, name))) for name in ("a", "b")]
     draw = functools.partial(drawing((0, 360), (15, 35), stretch=1.2, recolour=True), turntable=3)
     made = dict(pair for task in meshes.tasks_of(specs, 9, 3) for pair in child(draw, task))
     assert [made[i]["azimuth_deg"] for i in range(9)] == [0, 120, 240] * 3
@@ -288,7 +288,7 @@ def test_the_command_writes_a_dataset_that_tfds_reads(child, tmp_path):
     write_obj(source, "cube")
     write_glb(source)
     (source / "broken.ply").write_text("not a mesh")
-    trimesh.Trimesh(np.eye(3), np.zeros((render.MAX_FACES + 1, 3), int), process=False).export(source / "heavy.ply")
+    trimesh.Trimesh(np.eye(3), np.zeros((mesh.MAX_FACES + 1, 3), int), process=False).export(source / "heavy.ply")
     words = ["--source", source, "--count", 7, "--seed", 3, "--test", 2]
     done = run("meshes", *words, "--size", 16, "--workers", 2, "--out", tmp_path / "out", module="data_prep")
     assert done.returncode == 0, done.stderr
@@ -317,7 +317,7 @@ def test_the_command_writes_a_dataset_that_tfds_reads(child, tmp_path):
 
 
 def specs_of(count):
-    return [render.MeshSpec(f"folder/mesh{number}", "") for number in range(count)]
+    return [mesh.MeshSpec(f"folder/mesh{number}", "") for number in range(count)]
 
 
 def unseen(count, *words, images=100):
@@ -337,7 +337,7 @@ def test_new_meshes_move_few_between_seen_and_unseen():
         assert len(before - after) <= 1
     before = unseen(100, "--unseen", 10)
     names = [f"{where}/mesh{number}" for where in ("a", "z") for number in range(10)]  # before and behind all others
-    more = specs_of(100) + [render.MeshSpec(name, "") for name in names]
+    more = specs_of(100) + [mesh.MeshSpec(name, "") for name in names]
     after = {spec.name for spec in meshes.unseen_of(more, arguments("--unseen", 10), 1)}
     assert len(before - after) <= 4  # a sixth is expected
     one, other = specs_of(30), specs_of(30)[::-1]
@@ -438,7 +438,7 @@ def test_the_presets_load_and_every_chair_has_its_back_behind():
     for spec in specs["cars"]:
         assert render.fault(spec) == ""
     for spec in specs["chairs"]:
-        points = render.load(spec).points
+        points = mesh.load(spec).points
         upper = points[points[:, 1] > np.quantile(points[:, 1], 0.9)]
         # The top of the back is at -z, so the knees go to +z (a Chesterfield's arms are as high, hence so near 0).
         assert upper[:, 2].mean() < -0.01, spec.name
