@@ -1,6 +1,8 @@
 """Our kernels against the operations they stand for; and that the project does without them where it must."""
 
+import concurrent.futures
 import contextlib
+import functools
 import os
 import subprocess
 import sys
@@ -131,7 +133,7 @@ def on_tiles(request, monkeypatch):
     monkeypatch.setattr(tiles, "_NARROW", 1)
     if not request.param:
         library = StandIn()
-        monkeypatch.setattr(native, "kernels", lambda *tensors: library if native._state["on"] else None)
+        monkeypatch.setattr(native, "kernels", lambda *tensors: None if getattr(native._thread, "off", False) else library)
 
 
 def whole(*shape):
@@ -278,3 +280,94 @@ def test_without_a_working_compiler_it_says_so_and_goes_on(tmp_path, compiler, m
     assert done.returncode == 0, done.stderr
     assert message in done.stderr
     assert done.stdout.strip() == "1.0"
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    ("op", "inputs", "message"),
+    [
+        ("norm_forward", {"x": (3, 4, 5), "scale": (1, 5), "shift": (1, 5)}, r"input 1 is \[1,5\], not \[3,5\]"),
+        ("norm_forward", {"x": (3, 4, 5), "scale": (4,), "shift": (5,)}, r"input 1 is \[4\], not \[5\]"),
+        ("norm_forward", {"x": (5,), "scale": (5,), "shift": (5,)}, r"x is \[5\], not \[B, ..., C\]"),
+        ("resample_forward", {"volume": (3, 4, 4, 4, 2), "matrix": (1, 3, 4)}, r"input 1 is \[1,3,4\], not \[3,3,4\]"),
+        ("resample_backward", {"upstream": (3, 4, 4, 5, 2), "matrix": (3, 3, 4)}, r"not \[B,N,N,N,C\]"),
+    ],
+)
+def test_what_a_kernel_cannot_work_on_is_said_and_not_read_beyond(op, inputs, message):
+    options = {"threads": 2} | ({"epsilon": 0.0, "slope": 1.0} if op == "norm_forward" else {})
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        getattr(native.kernels(), f"holotf_{op}")(**{name: tf.zeros(shape) for name, shape in inputs.items()}, **options)
+
+
+@pytest.mark.parametrize(("style", "dtype"), [((1, 7), tf.float32), ((3, 7), tf.bfloat16), ((7,), tf.bfloat16)])
+def test_a_style_that_has_to_be_broadcast_or_cast_is_left_to_xla(style, dtype):
+    x, scale, shift = random(3, 4, 5, 7), random(*style, dtype=dtype), random(*style, dtype=dtype)
+    found = normalise.instance_norm(x, scale, shift, epsilon=1e-5)
+    with native.off():
+        np.testing.assert_array_equal(found, normalise.instance_norm(x, scale, shift, epsilon=1e-5))
+
+
+@needs_kernels
+def test_many_callers_share_the_threads():
+    """Each result is right though all ask at once, and no more threads are made than one caller's."""
+    x = [random(16, 8, 8, 8) for _ in range(24)]
+    norm = functools.partial(native.kernels().holotf_norm_forward, scale=[1.0] * 8, shift=[0.0] * 8, epsilon=0.0, slope=1.0)
+    expected = [norm(x=each, threads=1).y for each in x]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda each: norm(x=each, threads=4).y, x))
+        before = len(os.listdir("/proc/self/task"))
+        for found, right in zip(pool.map(lambda each: norm(x=each, threads=4).y, x * 10), expected * 10, strict=True):
+            np.testing.assert_array_equal(found, right)
+    assert len(os.listdir("/proc/self/task")) <= before
+
+
+def build(tmp_path, **environment):
+    """A process that uses a kernel where it can: (what it printed, the libraries in the cache)."""
+    program = (
+        "from holotf import console; console.import_tensorflow()\n"
+        "import tensorflow as tf\nfrom holotf import native\nfrom holotf.layers.normalise import instance_norm\n"
+        "y = instance_norm(tf.ones([1, 2, 2, 3]), tf.ones(3), tf.ones(3), epsilon=1.0)\n"
+        "print(y.numpy().mean(), native.kernels() is not None)"
+    )
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)} | environment
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip(), done.stderr.strip(), sorted((tmp_path / "holotf").glob("*.so"))
+
+
+@needs_kernels
+def test_a_damaged_or_foreign_library_is_built_anew(tmp_path):
+    said, _, (library,) = build(tmp_path)
+    assert said == "1.0 True"
+    whole = library.read_bytes()
+    library.write_bytes(whole[: len(whole) // 2])  # a bus error, once loaded
+    assert build(tmp_path) == ("1.0 True", "", [library])
+    assert library.read_bytes()[:4] == b"\x7fELF"
+    assert len(library.read_bytes()) == len(whole)
+
+
+@needs_kernels
+@pytest.mark.parametrize("broken", ["a file", "writable by others"])
+def test_a_cache_that_cannot_be_had_or_that_others_may_write_is_not_used(tmp_path, broken):
+    folder = tmp_path / "holotf"
+    if broken == "a file":
+        folder.write_text("")
+    else:
+        folder.mkdir()
+        folder.chmod(0o777)
+    said, error, libraries = build(tmp_path)
+    assert (said, error, libraries) == ("1.0 True", "", [])
+
+
+@pytest.mark.parametrize(
+    ("compiler", "message"),
+    [
+        ("/nowhere/g++", "/nowhere/g++ cannot build our kernels, training goes on without them: "),
+        ("g++ --no-such-flag", "g++ --no-such-flag cannot build our kernels, training goes on without them: "),
+    ],
+)
+def test_a_compiler_that_is_missing_or_refuses_stops_nothing(tmp_path, compiler, message):
+    said, error, libraries = build(tmp_path, CXX=compiler)
+    assert (said, libraries) == ("1.0 False", [])
+    assert error.startswith(message)
+    assert len(error.splitlines()) == 1

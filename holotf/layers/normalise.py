@@ -59,7 +59,7 @@ def instance_norm(x, scale, shift, *, epsilon, negative_slope=1.0):
       Tensor of x's shape and dtype.
     """
     inputs = [tf.convert_to_tensor(t) for t in (x, scale, shift)]
-    kernels = native.kernels(inputs[0])
+    kernels = native.kernels(inputs[0]) if _fits(*inputs) else None
 
     @tf.custom_gradient
     def run(*inputs):
@@ -83,6 +83,12 @@ def instance_norm(x, scale, shift, *, epsilon, negative_slope=1.0):
         return tf.ensure_shape(y, x.shape), gradient
 
     return run(*inputs) if kernels is None else run_native(*inputs)
+
+
+def _fits(x, scale, shift):
+    """Whether our kernels take such a style: float32 [C] or [B, C], nothing to broadcast."""
+    as_said = scale.shape.rank == 1 or scale.shape[:1].as_list() == x.shape[:1].as_list()
+    return scale.dtype == shift.dtype == tf.float32 and scale.shape == shift.shape and as_said
 
 
 @tf.function(jit_compile=True, autograph=False)

@@ -140,7 +140,7 @@ def resample(volume, matrix):
     if len(volume.shape) != 5 or len(set(volume.shape[1:4])) != 1:
         raise ValueError(f"volume of shape {tuple(volume.shape)}: a rigid transform needs a cube [B, N, N, N, C]")
     inputs = [tf.convert_to_tensor(t) for t in (volume, matrix)]
-    kernels = native.kernels(*inputs)
+    kernels = native.kernels(*inputs) if inputs[1].dtype == tf.float32 else None
 
     @tf.custom_gradient
     def run(*inputs):

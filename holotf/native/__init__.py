@@ -9,9 +9,13 @@ import functools
 import hashlib
 import os
 import platform
+import re
+import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
+import threading
 from pathlib import Path
 
 import tensorflow as tf
@@ -20,22 +24,23 @@ _SOURCE = Path(__file__).with_name("kernels.cc")
 _FLAGS = ["-O3", "-march=native", "-fno-trapping-math", "-std=c++17", "-shared", "-fPIC", "-pthread"]
 if platform.machine() == "x86_64":
     _FLAGS.append("-mprefer-vector-width=512")  # the default is 256; compilers for other processors refuse it
-_state = {"on": True}
+_allowed = {"process": True}
+_thread = threading.local()
 
 
 @contextlib.contextmanager
 def off():
-    """What is traced in this context does without the kernels."""
-    before, _state["on"] = _state["on"], False
+    """What this thread traces in this context does without the kernels."""
+    before, _thread.off = getattr(_thread, "off", False), True
     try:
         yield
     finally:
-        _state["on"] = before
+        _thread.off = before
 
 
 def switch(on):
     """Allows the kernels, or forbids them, for the process (`device.native_kernels`)."""
-    _state["on"] = on
+    _allowed["process"] = on
 
 
 def kernels(*tensors):
@@ -48,7 +53,7 @@ def kernels(*tensors):
       The module of ops that `tf.load_op_library` gives, or None: switched off, a GPU at hand, no compiler, or a type other than
       float32 and bfloat16.
     """
-    if not _state["on"] or any(t.dtype not in (tf.float32, tf.bfloat16) for t in tensors):
+    if not _allowed["process"] or getattr(_thread, "off", False) or any(t.dtype not in (tf.float32, tf.bfloat16) for t in tensors):
         return None
     return _load()
 
@@ -85,24 +90,81 @@ def threads():
 
 @functools.cache
 def _load():
+    """The op library, or None and one line that says why: an accelerator that cannot be had stops nothing."""
     if tf.config.list_physical_devices("GPU") or not sys.platform.startswith("linux"):
         return None
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
-    if not compiler:
+    if not (compiler := _compiler()):
         print("no C++ compiler (g++ or clang++): training goes on without our own kernels, more slowly", file=sys.stderr)
         return None
-    command = [compiler, *_FLAGS, str(_SOURCE), *tf.sysconfig.get_compile_flags(), *tf.sysconfig.get_link_flags()]
-    cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("flags", "model name"))][:2]
-    identity = "\n".join([tf.__version__, _SOURCE.read_text(), *command, *cpu])
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "holotf"
-    library = cache / f"kernels-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
-    if not library.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        temporary = library.with_suffix(f".{os.getpid()}")
-        done = subprocess.run([*command, "-o", str(temporary)], text=True, capture_output=True, check=False)
-        if done.returncode:
-            reason = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[0]
-            print(f"{compiler} cannot build our kernels, training goes on without them: {reason}", file=sys.stderr)
-            return None
-        temporary.rename(library)  # several processes may build at once: each its own, and the last stays
-    return tf.load_op_library(str(library))
+    try:
+        with _cache() as cache:
+            return tf.load_op_library(str(_library(compiler, cache)))
+    except subprocess.CalledProcessError as error:
+        reason = (error.stderr.strip() or f"exit code {error.returncode}").splitlines()[0]
+    except (OSError, RuntimeError, tf.errors.OpError) as error:
+        reason = str(error).splitlines()[0]
+    print(f"{shlex.join(compiler)} cannot build our kernels, training goes on without them: {reason}", file=sys.stderr)
+    return None
+
+
+def _compiler():
+    """The compiler's command, words of CXX or the first that is found; [] for none."""
+    if words := shlex.split(os.environ.get("CXX", "")):
+        return words
+    found = shutil.which("g++") or shutil.which("clang++")
+    return [found] if found else []
+
+
+def _library(compiler, cache):
+    """Path of the compiled library, built where it is not in the cache yet.
+
+    Its name says of what it was made (source, command, compiler, C library, processor) and what its own bytes are, so that one
+    that is damaged, or of another machine that shares the folder, is not loaded.
+    """
+    command = [*compiler, *_FLAGS, *tf.sysconfig.get_compile_flags(), *tf.sysconfig.get_link_flags()]
+    version = subprocess.run([*compiler, "--version"], text=True, capture_output=True, check=True).stdout
+    identity = [tf.__version__, _SOURCE.read_text(encoding="utf-8"), *command, version, *platform.libc_ver(), _processor()]
+    name = f"kernels-{hashlib.sha256(chr(10).join(identity).encode()).hexdigest()[:16]}"
+    for path in cache.glob(f"{name}-*.so"):
+        if _ours(path) and _digest(path) == path.stem.rpartition("-")[2]:
+            return path
+    descriptor, temporary = tempfile.mkstemp(suffix=".part", prefix=name, dir=cache)  # several processes may build at once
+    os.close(descriptor)
+    try:
+        subprocess.run([*command, str(_SOURCE), "-o", temporary], text=True, capture_output=True, check=True)
+        os.chmod(temporary, 0o700)
+        return Path(temporary).rename(cache / f"{name}-{_digest(temporary)}.so")
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _cache():
+    """The folder of compiled libraries: the user's cache, or one for this process alone where that cannot be had or is not ours."""
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "holotf"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        usable = _ours(folder) and os.access(folder, os.W_OK)
+    except (OSError, RuntimeError):  # no such folder can be made; no home
+        usable = False
+    if usable:
+        yield folder
+    else:
+        with tempfile.TemporaryDirectory(prefix="holotf-") as own:  # what is loaded stays so when its file has gone
+            yield Path(own)
+
+
+def _ours(path):
+    """Whether nobody but this user (or root) can have written it."""
+    status = os.stat(path)
+    return status.st_uid in (os.getuid(), 0) and not status.st_mode & 0o022
+
+
+def _digest(path):
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+
+
+def _processor():
+    """What of the processor decides which code may run: its kind and what it can do."""
+    told = re.compile(r"(model name|flags|Features|CPU (implementer|architecture|variant|part))\s*:")
+    return "\n".join(sorted({line for line in Path("/proc/cpuinfo").read_text().splitlines() if told.match(line)}))

@@ -11,12 +11,20 @@
 #include <array>
 #include <atomic>
 #include <cmath>
+#include <condition_variable>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
+#include <exception>
 #include <functional>
 #include <memory>
+#include <mutex>
+#include <new>
 #include <numeric>
+#include <stdexcept>
+#include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -52,17 +60,81 @@ inline void store(float x, bfloat16* to) {  // round to nearest, ties to even; a
   to->bits = static_cast<uint16_t>(x != x ? 0x7fc0 : rounded);
 }
 
-// Calls work(i) for i in [0, n), on as many threads as the op was told.
+// Threads that help callers; they live as long as the process. A caller works itself and waits only for helpers that began: it gets
+// on without any, where none is free or none can be made.
+class Helpers {
+ public:
+  static Helpers& get() {
+    static auto* helpers = new Helpers;  // never deleted: its threads may still wait when the process ends
+    return *helpers;
+  }
+
+  // Calls work() here and on up to `helpers` other threads at a time; returns when all of them have.
+  void run(const std::function<void()>& work, int64_t helpers) {
+    Job job{&work, helpers, 0};
+    std::unique_lock<std::mutex> lock(mutex_);
+    try {
+      while (count_ < helpers) {
+        std::thread([this] { help(); }).detach();
+        ++count_;
+      }
+    } catch (const std::system_error&) {  // as many as the system gives
+    }
+    jobs_.push_back(&job);
+    lock.unlock();
+    for (int64_t i = 0; i < helpers; ++i) wake_.notify_one();
+    work();
+    lock.lock();
+    jobs_.erase(std::remove(jobs_.begin(), jobs_.end(), &job), jobs_.end());
+    done_.wait(lock, [&] { return job.active == 0; });
+  }
+
+ private:
+  struct Job {
+    const std::function<void()>* work;
+    int64_t wanted, active;  // helpers that may still begin, and that are at it
+  };
+
+  void help() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    for (;;) {
+      wake_.wait(lock, [this] { return !jobs_.empty(); });
+      Job* job = jobs_.front();
+      if (--job->wanted == 0) jobs_.pop_front();
+      ++job->active;
+      lock.unlock();
+      (*job->work)();
+      lock.lock();
+      if (--job->active == 0) done_.notify_all();
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable wake_, done_;
+  std::deque<Job*> jobs_;
+  int64_t count_ = 0;
+};
+
+// Calls work(i) for i in [0, n), on as many threads as the op was told. What work throws is thrown here, once all have stopped.
 template <typename Work>
 void parallel_for(int64_t n, int64_t threads, const Work& work) {
   std::atomic<int64_t> next{0};
-  auto run = [&] {
-    for (int64_t i; (i = next++) < n;) work(i);
+  std::exception_ptr error;
+  std::once_flag first;
+  const std::function<void()> run = [&] {
+    try {
+      for (int64_t i; (i = next++) < n;) work(i);
+    } catch (...) {
+      std::call_once(first, [&] { error = std::current_exception(); });
+      next = n;
+    }
   };
-  std::vector<std::thread> helpers;
-  for (int64_t t = 1; t < std::min(threads, n); ++t) helpers.emplace_back(run);
-  run();
-  for (auto& helper : helpers) helper.join();
+  if (const int64_t helpers = std::min(threads, n) - 1; helpers > 0) {
+    Helpers::get().run(run, helpers);
+  } else {
+    run();
+  }
+  if (error) std::rethrow_exception(error);
 }
 
 // Sums over positions in blocks, so that rounding grows with the block and the number of blocks, not with their product.
@@ -391,6 +463,7 @@ void product(int64_t rows, int64_t columns, int64_t steps, int64_t threads, cons
     const int64_t c0 = block % across * kStrips, c1 = std::min(c0 + kStrips, columns), width = c1 - c0;
     const size_t bytes = (1 + width) * run * sizeof(bfloat16) + height * width * kStep * sizeof(float);
     std::unique_ptr<void, void (*)(void*)> memory(std::aligned_alloc(64, bytes), std::free);
+    if (!memory) throw std::bad_alloc();
     auto* lefts = static_cast<bfloat16*>(memory.get());
     bfloat16* rights = lefts + run;
     float* sums = reinterpret_cast<float*>(rights + width * run);
@@ -586,6 +659,17 @@ void* create(TF_OpKernelConstruction* context) {
 
 void destroy(void* attributes) { delete static_cast<Attributes*>(attributes); }
 
+// What an op cannot work on; becomes InvalidArgumentError.
+void require(bool holds, const std::string& otherwise) {
+  if (!holds) throw std::invalid_argument(otherwise);
+}
+
+std::string text(const std::vector<int64_t>& shape) {
+  std::string out = "[";
+  for (size_t i = 0; i < shape.size(); ++i) out += (i ? "," : "") + std::to_string(shape[i]);
+  return out + "]";
+}
+
 // The inputs and outputs of one call; frees them when it ends.
 class Call {
  public:
@@ -596,6 +680,7 @@ class Call {
       inputs_.push_back(tensor);
     }
   }
+  Call(const Call&) = delete;
   ~Call() {
     for (auto* tensor : inputs_) TF_DeleteTensor(tensor);
     for (auto* tensor : outputs_) TF_DeleteTensor(tensor);
@@ -610,12 +695,17 @@ class Call {
     for (size_t k = 0; k < dims.size(); ++k) dims[k] = TF_Dim(inputs_[i], k);
     return dims;
   }
+  void expect(int i, const std::vector<int64_t>& dims) const {
+    require(shape(i) == dims, "input " + std::to_string(i) + " is " + text(shape(i)) + ", not " + text(dims));
+  }
   template <typename T>
   T* out(const std::vector<int64_t>& dims) {
     int64_t bytes = sizeof(T);
     for (int64_t d : dims) bytes *= d;
     const auto type = sizeof(T) == 4 ? TF_FLOAT : TF_BFLOAT16;
-    outputs_.push_back(TF_AllocateOutput(context_, outputs_.size(), type, dims.data(), dims.size(), bytes, status_));
+    TF_Tensor* tensor = TF_AllocateOutput(context_, outputs_.size(), type, dims.data(), dims.size(), bytes, status_);
+    if (TF_GetCode(status_) != TF_OK || !tensor) throw std::bad_alloc();
+    outputs_.push_back(tensor);
     return static_cast<T*>(TF_TensorData(outputs_.back()));
   }
 
@@ -625,14 +715,24 @@ class Call {
   std::vector<TF_Tensor*> inputs_, outputs_;
 };
 
-Norm norm_of(const std::vector<int64_t>& x, const std::vector<int64_t>& scale) {
+// Of x [B, ..., C], scale and shift: [C] or [B, C].
+Norm norm_of(const Call& call) {
+  const auto x = call.shape(0), scale = call.shape(1);
+  require(x.size() >= 2, "x is " + text(x) + ", not [B, ..., C]");
   Norm n{x.front(), 1, x.back(), scale.size() == 2};
   for (size_t i = 1; i + 1 < x.size(); ++i) n.positions *= x[i];
+  const std::vector<int64_t> style = n.per_sample ? std::vector{n.batch, n.channels} : std::vector{n.channels};
+  call.expect(1, style);
+  call.expect(2, style);
   return n;
 }
 
 // The window between the small side's dims and the large side's; missing leading axes have size 1.
 Window window_of(const Attributes& a, const std::vector<int64_t>& shape, int64_t axes, bool from_large) {
+  require(axes >= 1 && axes <= 3, "an image is " + text(shape) + ", not of one to three dimensions");
+  require(a.stride >= 1 && a.kernel >= a.stride, "a kernel of " + std::to_string(a.kernel) + " with stride " + std::to_string(a.stride));
+  for (int64_t i = 1; from_large && i <= axes; ++i)
+    require(shape[i] % a.stride == 0, text(shape) + " cannot be parted by stride " + std::to_string(a.stride));
   Window w;
   for (int i = 0; i < 3; ++i) {
     const int64_t axis = i - (3 - axes);
@@ -649,7 +749,7 @@ Window window_of(const Attributes& a, const std::vector<int64_t>& shape, int64_t
 template <typename T>
 void norm_forward_op(const Attributes& a, Call& call) {
   const auto shape = call.shape(0);
-  const Norm n = norm_of(shape, call.shape(1));
+  const Norm n = norm_of(call);
   T* y = call.out<T>(shape);
   float* mean = call.out<float>({n.batch, n.channels});
   float* rate = call.out<float>({n.batch, n.channels});
@@ -659,7 +759,10 @@ void norm_forward_op(const Attributes& a, Call& call) {
 template <typename T>
 void norm_backward_op(const Attributes& a, Call& call) {
   const auto shape = call.shape(0);
-  const Norm n = norm_of(shape, call.shape(1));
+  const Norm n = norm_of(call);
+  call.expect(3, {n.batch, n.channels});
+  call.expect(4, {n.batch, n.channels});
+  call.expect(5, shape);
   T* dx = call.out<T>(shape);
   float* dscale = call.out<float>({n.batch, n.channels});
   float* dshift = call.out<float>({n.batch, n.channels});
@@ -670,15 +773,25 @@ void norm_backward_op(const Attributes& a, Call& call) {
 template <typename T, void (*run)(int64_t, int64_t, int64_t, const T*, const float*, int64_t, T*)>
 void resample_op(const Attributes& a, Call& call) {
   const auto shape = call.shape(0);
+  require(shape.size() == 5 && shape[1] == shape[2] && shape[2] == shape[3], "a volume is " + text(shape) + ", not [B,N,N,N,C]");
+  call.expect(1, {shape[0], 3, 4});
   run(shape[0], shape[1], shape[4], call.in<T>(0), call.in<float>(1), a.threads, call.out<T>(shape));
 }
 
 #ifdef __AMX_BF16__
+// The shape of a kernel: its taps along each axis, and then two numbers of channels.
+std::vector<int64_t> taps_of(const Attributes& a, int64_t axes, int64_t first, int64_t second) {
+  std::vector<int64_t> shape(axes, a.kernel);
+  shape.insert(shape.end(), {first, second});
+  return shape;
+}
+
 template <typename Out>
 void gather_as(const Attributes& a, Call& call) {  // large [B, large..., C], weights [taps..., C, N], bias [N]
   auto shape = call.shape(0);
-  const int64_t axes = shape.size() - 2, outputs = call.shape(2)[0];
+  const int64_t axes = shape.size() - 2, outputs = call.shape(2).at(0);
   const Window w = window_of(a, shape, axes, true);
+  call.expect(1, taps_of(a, axes, shape.back(), outputs));
   const auto p = gathered(w, call.in<bfloat16>(0), shape[0], shape.back());
   for (int64_t i = 1; i <= axes; ++i) shape[i] /= a.stride;
   shape.back() = outputs;
@@ -691,8 +804,9 @@ void gather_op(const Attributes& a, Call& call) { (a.out == TF_FLOAT ? gather_as
 
 void spread_op(const Attributes& a, Call& call) {  // small [B, small..., C], weights [taps..., N, C], bias [N]
   auto shape = call.shape(0);
-  const int64_t axes = shape.size() - 2, channels = shape.back(), outputs = call.shape(2)[0];
+  const int64_t axes = shape.size() - 2, channels = shape.back(), outputs = call.shape(2).at(0);
   const Window w = window_of(a, shape, axes, false);
+  call.expect(1, taps_of(a, axes, outputs, channels));
   for (int64_t i = 1; i <= axes; ++i) shape[i] *= a.stride;
   shape.back() = outputs;
   bfloat16* large = call.out<bfloat16>(shape);
@@ -715,13 +829,22 @@ void filter_gradient_op(const Attributes& a, Call& call) {  // large [B, large..
   const auto shape = call.shape(0);
   const int64_t axes = shape.size() - 2, channels = shape.back(), outputs = call.shape(1).back();
   const Window w = window_of(a, shape, axes, true);
+  auto small = shape;
+  for (int64_t i = 1; i <= axes; ++i) small[i] /= a.stride;
+  small.back() = outputs;
+  call.expect(1, small);
   float* dw = call.out<float>({w.area() * channels, outputs});
+  if (shape[0] * w.small_size() == 0) {  // a sum of nothing
+    std::fill_n(dw, w.area() * channels * outputs, 0.f);
+    return;
+  }
   filter_gradient(gathered(w, call.in<bfloat16>(0), shape[0], channels), call.in<bfloat16>(1), outputs, a.threads, dw);
 }
 #endif
 
 void sums_op(const Attributes& a, Call& call) {  // [B, ..., C]
   const auto shape = call.shape(0);
+  require(shape.size() >= 2, "x is " + text(shape) + ", not [B, ..., C]");
   const int64_t batch = shape[0], channels = shape.back();
   const int64_t positions = std::accumulate(shape.begin() + 1, shape.end() - 1, int64_t{1}, std::multiplies<>());
   const bfloat16* x = call.in<bfloat16>(0);
@@ -737,8 +860,23 @@ void sums_op(const Attributes& a, Call& call) {  // [B, ..., C]
 template <void (*with_float)(const Attributes&, Call&), void (*with_bfloat16)(const Attributes&, Call&)>
 void compute(void* attributes, TF_OpKernelContext* context) {
   const auto& a = *static_cast<Attributes*>(attributes);
-  Call call(context);
-  (a.type == TF_FLOAT ? with_float : with_bfloat16)(a, call);
+  TF_Code code = TF_OK;
+  std::string message;
+  try {
+    Call call(context);
+    (a.type == TF_FLOAT ? with_float : with_bfloat16)(a, call);
+  } catch (const std::bad_alloc&) {
+    code = TF_RESOURCE_EXHAUSTED, message = "out of memory";
+  } catch (const std::invalid_argument& error) {
+    code = TF_INVALID_ARGUMENT, message = error.what();
+  } catch (const std::exception& error) {
+    code = TF_INTERNAL, message = error.what();
+  }
+  if (code == TF_OK) return;
+  TF_Status* status = TF_NewStatus();
+  TF_SetStatus(status, code, ("holotf: " + message).c_str());
+  TF_OpKernelContext_Failure(context, status);
+  TF_DeleteStatus(status);
 }
 
 void add_op(const char* name, std::vector<const char*> inputs, std::vector<const char*> outputs, std::vector<const char*> attributes,
