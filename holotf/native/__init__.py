@@ -12,6 +12,8 @@ import platform
 import shutil
 import subprocess
 import sys
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import tensorflow as tf
@@ -24,7 +26,7 @@ _state = {"on": True}
 
 
 @contextlib.contextmanager
-def off():
+def off() -> Iterator[None]:
     """What is traced in this context does without the kernels."""
     before, _state["on"] = _state["on"], False
     try:
@@ -33,12 +35,12 @@ def off():
         _state["on"] = before
 
 
-def switch(on):
+def switch(on: bool) -> None:
     """Allows the kernels, or forbids them, for the process (`device.native_kernels`)."""
     _state["on"] = on
 
 
-def kernels(*tensors):
+def kernels(*tensors) -> types.ModuleType | None:
     """The op library if it can work on these tensors here and now, or None.
 
     Args:
@@ -53,7 +55,7 @@ def kernels(*tensors):
     return _load()
 
 
-def differentiable(kernel, formula):
+def differentiable(kernel: Callable, formula: Callable) -> Callable:
     """A function that is computed by our kernels and differentiated by a formula.
 
     Args:
@@ -78,7 +80,7 @@ def differentiable(kernel, formula):
 
 
 @functools.cache
-def threads():
+def threads() -> int:
     """Threads that one kernel uses: TensorFlow's own number where it was set, otherwise one a core."""
     return tf.config.threading.get_intra_op_parallelism_threads() or len(os.sched_getaffinity(0))
 
