@@ -23,7 +23,7 @@ print("RESULT", json.dumps(durations[2:]))
 """
 
 
-def main():
+def main() -> None:
     """Runs the benchmark."""
     from benchmarks import measure
     from configs import base

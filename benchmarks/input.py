@@ -34,7 +34,7 @@ class Noise(tfds.core.GeneratorBasedBuilder):
             yield i, {"image": np.clip(coarse.repeat(4, 0).repeat(4, 1) + fine, 0, 255).astype(np.uint8)}
 
 
-def main():
+def main() -> None:
     """Runs the benchmark."""
     parser = measure.parser(__doc__)
     parser.add_argument("--data", help="a folder that data_prep wrote (default: 4,096 made-up images of 64 px)")

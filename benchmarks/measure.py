@@ -9,6 +9,7 @@ import platform
 import statistics
 import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import keras
@@ -16,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 
-def seconds(function, repeats=7, warm_up=2):
+def seconds(function: Callable[[], object], repeats: int = 7, warm_up: int = 2) -> list[float]:
     """Durations of `repeats` calls after `warm_up` ones; the function waits for its result itself."""
     for _ in range(warm_up):
         function()
@@ -28,24 +29,24 @@ def seconds(function, repeats=7, warm_up=2):
     return found
 
 
-def settle(tensors):
+def settle(tensors: tf.Tensor | tuple | list | dict) -> None:
     """Waits until the tensors are there, without copying more than one number of each."""
     for t in tf.nest.flatten(tensors):
         tf.reshape(t, [-1])[:1].numpy()
 
 
-def timed(function, *inputs, repeats=7):
+def timed(function: Callable, *inputs, repeats: int = 7) -> list[float]:
     """Durations of a TensorFlow function, traced."""
     graph = tf.function(function, autograph=False)
     return seconds(lambda: settle(graph(*inputs)), repeats)
 
 
-def spread(durations, unit=1e3):
+def spread(durations: Sequence[float], unit: float = 1e3) -> str:
     """Median, least and greatest as text, in milliseconds unless told."""
     return f"{statistics.median(durations) * unit:.1f} ({min(durations) * unit:.1f} to {max(durations) * unit:.1f})"
 
 
-def machine():
+def machine() -> dict:
     """What was measured on: processor, cores, memory, GPUs, versions, date."""
     cpu = next(
         (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), platform.machine()
@@ -67,7 +68,7 @@ def _lines(path):
 
 
 @contextlib.contextmanager
-def anonymous(pid):
+def anonymous(pid: int) -> Iterator[dict[str, float]]:
     """The most memory a process holds that is not pages of files, looked at 100 times a second.
 
     The resident set counts every page of a library that was ever read, which the system takes back when it is short; this does not.
@@ -96,7 +97,7 @@ def anonymous(pid):
         watcher.join()
 
 
-def ceilings():
+def ceilings() -> dict[str, float]:
     """The machine's best here and now: {name: GFLOP/s or GB/s} of a large product, a large convolution and a copy."""
     found = {}
     for dtype in (tf.float32, tf.bfloat16):
@@ -111,7 +112,7 @@ def ceilings():
     return {k: round(v, 1) for k, v in found.items()}
 
 
-def work(concrete):
+def work(concrete: tf.types.experimental.ConcreteFunction) -> tuple[dict[str, int], dict[str, int]]:
     """FLOPs and bytes of a traced function, op by op.
 
     A product or convolution counts two FLOPs a multiply-add; everything else counts none. Bytes are each op's inputs and outputs
@@ -168,14 +169,14 @@ def _flops(op):
     return 0
 
 
-def table(rows, columns):
+def table(rows: list[dict], columns: list[str]) -> str:
     """Rows (dicts) as aligned text."""
     cells = [columns, *([str(row.get(c, "")) for c in columns] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells)
 
 
-def parser(about):
+def parser(about: str) -> argparse.ArgumentParser:
     """An argument parser with the flag that all benchmarks have."""
     made = argparse.ArgumentParser(description=about)
     made.add_argument("--out", type=_folder, default=Path("runs/benchmarks"), metavar="DIR", help="where the JSON goes")
@@ -188,7 +189,7 @@ def _folder(text):
     return Path(text)
 
 
-def report(name, rows, columns, out, **more):
+def report(name: str, rows: list[dict], columns: list[str], out: Path, **more) -> None:
     """Prints the table and writes it with its machine as OUT/NAME.json, under a temporary name first."""
     about = machine()
     print(f"\n{name}: {about['cpu']}, {about['cores']} cores, TensorFlow {about['tensorflow']}, {about['date']}")

@@ -1,5 +1,7 @@
 """The parts of a 64 px iteration that our kernels do, against XLA and oneDNN: forward, and forward + backward."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from benchmarks import measure
@@ -7,7 +9,7 @@ from holotf import native
 from holotf.layers import convolution, normalise, rigid
 
 
-def parts(batch):
+def parts(batch: int) -> dict[str, tuple[Callable, list[tuple[int, ...]]]]:
     """{name: (function, shapes of its inputs)}, the released widths; D sees real and made images at once."""
 
     def norm(x, scale, shift):
@@ -41,7 +43,7 @@ def parts(batch):
     }
 
 
-def main():
+def main() -> None:
     """Runs the benchmark."""
     parser = measure.parser(__doc__)
     parser.add_argument("--batch", type=int, default=32)

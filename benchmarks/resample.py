@@ -7,7 +7,7 @@ from holotf import native
 from holotf.layers import rigid
 
 
-def main():
+def main() -> None:
     """Runs the benchmark."""
     parser = measure.parser(__doc__)
     parser.add_argument("--batch", type=int, default=32)

@@ -6,6 +6,8 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -16,7 +18,7 @@ from holotf.lock import locked
 
 
 @contextlib.contextmanager
-def alone(folder):
+def alone(folder: Path) -> Iterator[None]:
     """Keeps a second benchmark out of a folder of runs; bad input, and a folder that is in use, are one line and exit code 2.
 
     Raises:
@@ -30,7 +32,7 @@ def alone(folder):
         raise SystemExit(2) from None
 
 
-def judged(folder, config, overrides):
+def judged(folder: Path, config: str, overrides: dict[str, object]) -> dict:
     """Trains a config and judges it, or reads what was found before with the same overrides.
 
     A killed run goes on from its checkpoint when it is asked for again.

@@ -24,7 +24,7 @@ print("RATE", rates[len(rates) // 2])
 """
 
 
-def main():
+def main() -> None:
     """Runs the benchmark."""
     parser = measure.parser(__doc__)
     parser.add_argument("--workers", default="1,2,4", help="numbers of processes, comma-separated (default 1,2,4)")
@@ -40,7 +40,7 @@ def main():
     measure.report("scaling", rows, ["workers", "images/s", "of linear"], args.out, batch_per_worker=args.batch)
 
 
-def run(workers, batch, iterations, data):
+def run(workers: int, batch: int, iterations: int, data: str) -> float:
     """Images a second over all workers, each in a process of its own with one thread."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(workers)]
     cluster = {"worker": [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets]}

@@ -28,7 +28,7 @@ PRECISIONS = ("float32", "mixed_bfloat16")
 _LINE = re.compile(r"(.+?): ([\d.]+) s/step")
 
 
-def main():
+def main() -> None:
     """Runs the benchmark."""
     parser = measure.parser(__doc__.partition("\n")[0])
     parser.add_argument(
@@ -82,7 +82,7 @@ def main():
     measure.report("step", rows, columns, args.out, config=args.config, ours=ours, peers=peers)
 
 
-def one(config, precision, repeats, kernels=True):
+def one(config: str, precision: str, repeats: int, kernels: bool = True) -> dict:
     """Measures one precision in this process.
 
     Returns:

@@ -20,7 +20,7 @@ from holotf import evaluators
 SMALLER_IS_BETTER = {name for name, better in evaluators.better().items() if better is min} | {"train_s"}
 
 
-def main():
+def main() -> None:
     """Runs the study."""
     parser = measure.parser(__doc__.partition("\n")[0])
     parser.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="a file in configs/")
@@ -44,7 +44,7 @@ def main():
                 write(name, config, dict(args.set), results, args.out)
 
 
-def setting(text):
+def setting(text: str) -> tuple[str, str]:
     """KEY=VALUE -> (KEY, VALUE)."""
     key, equals, value = text.partition("=")
     if not (key and equals):
@@ -52,13 +52,13 @@ def setting(text):
     return key, value
 
 
-def write(name, config, changes, results, out):
+def write(name: str, config: str, changes: dict[str, str], results: dict[str, dict], out: Path) -> None:
     """Prints and writes the table of what there is so far."""
     rows = [{"metric": metric} | summary(metric, values) for metric, values in collected(results).items()]
     measure.report(f"study-{name}", rows, list(rows[0]), out, config=config, changes=changes, runs=results)
 
 
-def collected(results):
+def collected(results: dict[str, dict]) -> dict[str, dict[str, float]]:
     """{run: result} -> {metric: {run: value}}, the time of training among them."""
     found = {}
     for run, result in results.items():
@@ -67,7 +67,7 @@ def collected(results):
     return found
 
 
-def summary(metric, values):
+def summary(metric: str, values: dict[str, float]) -> dict[str, str | int]:
     """Worst, median and best of {run: value}, and whose the worst is. Where neither end is better, the least comes first."""
     ordered = sorted(values, key=values.get, reverse=metric in SMALLER_IS_BETTER)
     worst, best = ordered[0], ordered[-1]

@@ -30,7 +30,7 @@ PUBLISHED = {
 }
 
 
-def main():
+def main() -> None:
     """Runs the benchmark."""
     parser = measure.parser(__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="a folder that data_prep wrote")
@@ -72,7 +72,7 @@ def main():
     )
 
 
-def row(model, results):
+def row(model: str, results: list[dict]) -> dict[str, str]:
     """One line of the table: means over the seeds; KID with its spread, over seeds where there are several."""
 
     def mean(name):

@@ -149,13 +149,13 @@ VAE = {
 SECTIONS = {"hologan": (GAN, HOLOGAN), "published": (GAN, HOLOGAN, PUBLISHED), "dcgan": (GAN, DCGAN), "vae": (VAE,)}
 
 
-def get_config(model="hologan"):
+def get_config(model: str = "hologan") -> ConfigDict:
     """The defaults of a model: hologan (64 px, ours), published (HoloGAN as released), dcgan or vae."""
     require(model in SECTIONS, "configs/base.py", model, f"one of {', '.join(SECTIONS)}")
     return experiment(*SECTIONS[model])
 
 
-def experiment(*sections):
+def experiment(*sections) -> ConfigDict:
     """COMMON and further sections, a later one before an earlier one: a `ConfigDict`."""
     merged = copy.deepcopy(COMMON)
     for section in sections:

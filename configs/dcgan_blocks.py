@@ -5,13 +5,15 @@ Result    64 kimg, seed 0: chairs anyone recognises, KID x 100 of 13.6 (bce), 17
           docs/results.md, Table 1, with a second seed and on real chairs at 64 px; the 128 kimg given here were not run
 """
 
+from ml_collections import ConfigDict
+
 from configs import base
 from holotf.errors import UserError
 
 VARIANTS = ("bce", "lsgan", "wgan_gp", "hinge")
 
 
-def get_config(variant="bce"):
+def get_config(variant: str = "bce") -> ConfigDict:
     """32 px, half the paper's width, bfloat16; Adam as in the paper of the variant."""
     if variant not in VARIANTS:
         raise UserError(f"dcgan_blocks:{variant}: use one of {', '.join(VARIANTS)}")

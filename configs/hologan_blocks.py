@@ -9,10 +9,12 @@ Before    with the projection unit of version 0.1, one commit and seed gave 47 o
           another: docs/decisions/0005-compositing.md
 """
 
+from ml_collections import ConfigDict
+
 from configs import base
 
 
-def get_config():
+def get_config() -> ConfigDict:
     """32 px, half width, bfloat16."""
     config = base.get_config()
     config.data.dir = "data/blocks32"

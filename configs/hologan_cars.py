@@ -4,10 +4,12 @@ Command: python main.py --config configs/hologan_cars.py   (needs EGL and the me
 Not run. Every value is ours, taken from hologan_chairs.
 """
 
+from ml_collections import ConfigDict
+
 from configs import hologan_chairs
 
 
-def get_config():
+def get_config() -> ConfigDict:
     """As the chairs, on cars seen from a little above."""
     config = hologan_chairs.get_config()
     config.data.dir = "data/cars64"

@@ -12,13 +12,15 @@ What it risks: the paper's projection unit can read the angle of the view, so no
 (docs/decisions/0005-compositing.md). data_prep keeps a tenth of the images for test; the length is that of the paper, in images.
 """
 
+from ml_collections import ConfigDict
+
 from configs import base
 from holotf.errors import UserError
 
 IMAGES = 202_599
 
 
-def get_config(size="64"):
+def get_config(size: str = "64") -> ConfigDict:
     """The paper's CelebA experiment at `size` px: "64" or "128"."""
     if size not in ("64", "128"):
         raise UserError(f"configs/hologan_celeba.py:{size}: use :64 or :128")

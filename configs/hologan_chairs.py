@@ -8,10 +8,12 @@ Result    after 32 kimg, seed 0, one run: 48 of 48 chairs turn once, azimuth err
 Before    with the projection unit (version 0.1) objects turned two to four times while the view turned once, KID 23.9 after 64 kimg
 """
 
+from ml_collections import ConfigDict
+
 from configs import base
 
 
-def get_config():
+def get_config() -> ConfigDict:
     """64 px, half width, bfloat16."""
     config = base.get_config()
     config.data.dir = "data/chairs64"

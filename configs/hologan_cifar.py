@@ -11,10 +11,12 @@ Result    with the projection unit of version 0.1, 64 kimg, seed 0, 2 cores, 202
 Views are narrow, as for any photographs taken from the front.
 """
 
+from ml_collections import ConfigDict
+
 from configs import hologan_blocks
 
 
-def get_config():
+def get_config() -> ConfigDict:
     """As the box chairs, 32 px, with narrow views; the pose regressor has no labels here."""
     config = hologan_blocks.get_config()
     config.data.dir = "data/cifar32"

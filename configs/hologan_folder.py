@@ -12,10 +12,12 @@ What to set, in order of effect:
 Not run as it stands: the data are yours. The values are ours, from hologan_chairs.
 """
 
+from ml_collections import ConfigDict
+
 from configs import base
 
 
-def get_config():
+def get_config() -> ConfigDict:
     """64 px, half width; all sides, from a little above."""
     config = base.get_config()
     config.data.dir = "data/folder64"

@@ -1,12 +1,15 @@
 """The config that a run recorded: `--config configs/of_run.py:RUN`, which `--workdir RUN` alone stands for."""
 
+import os
 from pathlib import Path
+
+from ml_collections import ConfigDict
 
 from configs import base
 from holotf.errors import UserError
 
 
-def get_config(workdir):
+def get_config(workdir: str | os.PathLike) -> ConfigDict:
     """What `workdir`/config.json holds; keys that came into being since then have their defaults."""
     from holotf import run_folder  # not above: it loads TensorFlow, and `main.py --help` need not
 

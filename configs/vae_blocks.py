@@ -4,10 +4,12 @@ Command   python main.py --config configs/vae_blocks.py
 Result    64 kimg, two seeds: blurred chairs, KID x 100 of 20.7: docs/results.md, Table 1; the 128 kimg given here were not run
 """
 
+from ml_collections import ConfigDict
+
 from configs import base
 
 
-def get_config():
+def get_config() -> ConfigDict:
     """32 px, half width, bfloat16."""
     config = base.get_config("vae")
     config.data.dir = "data/blocks32"

@@ -9,12 +9,14 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 
 import tensorflow as tf
 
 from holotf import files
 from holotf.errors import RunError, UserError
 from holotf.explain import unwritten
+from holotf.models.base import Learner
 
 _WRITING = ".writing"  # folder of a checkpoint that does not count yet
 _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -57,7 +59,7 @@ class Checkpoints:
       chief: whether this worker's files count; the others write theirs, as saving is collective, and throw them away.
     """
 
-    def __init__(self, model, workdir: str, keep: int = 3, chief: bool = True):
+    def __init__(self, model: Learner, workdir: str, keep: int = 3, chief: bool = True):
         self._model, self._workdir, self._keep, self._chief = model, workdir, keep, chief
         self._state = _state(model)
         self._checkpoint = tf.train.Checkpoint(**self._state)
@@ -141,7 +143,7 @@ class Checkpoints:
         """How much the disk has left, and how much a checkpoint takes."""
         return f"{self.free() / 1e6:.1f} MB are free, a checkpoint takes {self.needed() / 1e6:.1f} MB"
 
-    def keep_best(self, name: str, value: float, better, beside: tuple[str, ...] = ()) -> bool:
+    def keep_best(self, name: str, value: float, better: Callable[[float, float], float], beside: tuple[str, ...] = ()) -> bool:
         """Keeps a copy of the latest checkpoint as WORKDIR/best/checkpoints if it is the best yet by a metric.
 
         `--workdir WORKDIR/best` then generates, evaluates or exports it.

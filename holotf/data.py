@@ -7,6 +7,7 @@ import shlex
 import struct
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -17,7 +18,7 @@ from holotf.errors import UserError
 _NEVER = 1 << 40  # epochs; the stream has no end of its own
 
 
-def prepare_missing(folder, arguments, field="data.prepare"):
+def prepare_missing(folder: str, arguments: str, field: str = "data.prepare") -> None:
     """Runs data_prep where a folder is missing and there are arguments that make it.
 
     Args:
@@ -61,7 +62,7 @@ class Source:
         return self.builder.info.splits[self.settings.split].num_examples
 
 
-def open_sources(data, whole: bool = True) -> Source | dict[str, Source]:
+def open_sources(data: ConfigDict, whole: bool = True) -> Source | dict[str, Source]:
     """What a config names: a data set, or several that are read side by side.
 
     Args:
@@ -79,7 +80,7 @@ def open_sources(data, whole: bool = True) -> Source | dict[str, Source]:
     return {name: Source(s, open_folder(s, whole), index) for index, (name, s) in enumerate(sorted(data.sources.items()))}
 
 
-def open_folder(data, whole: bool = True):
+def open_folder(data: ConfigDict, whole: bool = True) -> tfds.core.DatasetBuilder:
     """The data set that data_prep (or tfds) wrote to a folder, its shards checked for completeness.
 
     Args:
@@ -109,7 +110,16 @@ def open_folder(data, whole: bool = True):
     return builder
 
 
-def batches(sources, features, image_size: int, batch_size: int, seed: int, start: int = 0, shard=(0, 1), replicas: int = 1):
+def batches(
+    sources: Source | dict[str, Source],
+    features: Sequence[str] | dict[str, Sequence[str]],
+    image_size: int,
+    batch_size: int,
+    seed: int,
+    start: int = 0,
+    shard: tuple[int, int] = (0, 1),
+    replicas: int = 1,
+) -> tf.data.Dataset:
     """Batches of named features, for ever.
 
     The order is a function of (seed, epoch), so the position in the data is the number of batches seen, and nothing else has to
@@ -194,7 +204,7 @@ def _check_features(source, features, image_size, batch_size):
         raise UserError(f"data.shuffle_buffer={data.shuffle_buffer}: use 1 (no shuffling) or more")
 
 
-def fingerprints(sources) -> dict:
+def fingerprints(sources: Source | dict[str, Source]) -> dict:
     """`fingerprint` of what `open_sources` gave: of the data set, or {name: ...} of several."""
     return {name: fingerprint(s) for name, s in sources.items()} if isinstance(sources, dict) else fingerprint(sources)
 
@@ -222,7 +232,7 @@ def fingerprint(source: Source) -> dict:
     }
 
 
-def damage(sources) -> str | None:
+def damage(sources: Source | dict[str, Source]) -> str | None:
     """What is wrong with the data, after reading them failed: the first shard or record that cannot be read, or None.
 
     Args:

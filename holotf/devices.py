@@ -1,9 +1,11 @@
 """Where the work runs: strategy, precision, threads, memory."""
 
 import ctypes
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
+from ml_collections import ConfigDict
 
 from holotf import native
 from holotf.errors import UserError
@@ -13,7 +15,7 @@ PRECISIONS = ("float32", "mixed_bfloat16")
 XLA = ("auto", "on", "off")
 
 
-def configure(device):
+def configure(device: ConfigDict) -> None:
     """Sets precision and threads for the process, before anything is built.
 
     Args:
@@ -44,7 +46,7 @@ def _return_memory():
         mallopt(-3, 8 << 20)  # M_MMAP_THRESHOLD
 
 
-def strategy(device):
+def strategy(device: ConfigDict) -> tf.distribute.Strategy:
     """The `tf.distribute.Strategy` of a config.
 
     Args:
@@ -69,7 +71,7 @@ def strategy(device):
     return tf.distribute.get_strategy()
 
 
-def compiled(device, replicas, step):
+def compiled(device: ConfigDict, replicas: int, step: Callable) -> Callable:
     """The training step, compiled whole by XLA where the config says so.
 
     Args:
@@ -89,7 +91,7 @@ def compiled(device, replicas, step):
     return tf.function(step, autograph=False, jit_compile=True)
 
 
-def worker(strategy):
+def worker(strategy: tf.distribute.Strategy) -> tuple[int, int]:
     """(index, count) of this process among the workers; (0, 1) on one machine."""
     resolver = strategy.cluster_resolver
     if resolver is None or not resolver.cluster_spec():

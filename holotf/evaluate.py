@@ -4,13 +4,16 @@ import json
 import os
 import sys
 
+from ml_collections import ConfigDict
+
 from holotf import card, evaluators, features, files
 from holotf.errors import UserError, require
 from holotf.evaluators.subject import Subject
+from holotf.models.base import Learner
 from holotf.run_folder import restore
 
 
-def run(config, workdir):
+def run(config: ConfigDict, workdir: str) -> int:
     """The verb `evaluate`: judges the latest checkpoint, prints a table and writes WORKDIR/metrics.json."""
     check(config.evaluate)
     model = restore(config, workdir)
@@ -25,7 +28,7 @@ def run(config, workdir):
     return 0
 
 
-def in_training(model, config, workdir, images):
+def in_training(model: Learner, config: ConfigDict, workdir: str, images: int) -> dict[str, float]:
     """Judges a model in training: metrics.json as it stands, a line more in metrics.jsonl, alarms on the screen.
 
     Args:
@@ -53,7 +56,7 @@ def in_training(model, config, workdir, images):
     return metrics
 
 
-def write(metrics, notes, config, workdir):
+def write(metrics: dict[str, float], notes: list[str], config: ConfigDict, workdir: str) -> str:
     """Writes WORKDIR/metrics.json, under a temporary name first; returns its path."""
     path = os.path.join(workdir, "metrics.json")
     told = {"metrics": metrics, "notes": notes, "evaluate": config.evaluate.to_dict(), "seed": config.seed}
@@ -61,7 +64,7 @@ def write(metrics, notes, config, workdir):
     return path
 
 
-def evaluate(model, config):
+def evaluate(model: Learner, config: ConfigDict) -> tuple[dict[str, float], list[str], list[str]]:
     """Judges a model on what `config.data` holds. The same seed gives the same figures.
 
     Args:
@@ -89,7 +92,7 @@ def evaluate(model, config):
     return metrics, subject.notes, subject.alarms
 
 
-def check(settings):
+def check(settings: ConfigDict) -> None:
     """Finds what is wrong with `config.evaluate`, before a training that ends with an evaluation. It builds nothing.
 
     Raises:
@@ -103,7 +106,7 @@ def check(settings):
     features.check(settings.extractor)
 
 
-def table(metrics, notes):
+def table(metrics: dict[str, float], notes: list[str]) -> str:
     """Metrics and notes as text."""
     width = max(map(len, metrics), default=0)
     return "\n".join([*(f"{name:<{width}}  {value:10.4g}" for name, value in metrics.items()), *(f"note: {n}" for n in notes)])

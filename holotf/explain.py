@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
@@ -39,7 +40,9 @@ def unwritten(error: BaseException | None) -> str | None:
 
 
 @contextlib.contextmanager
-def explained(sources, workers, checkpoints, settle):
+def explained(
+    sources: data.Source | dict[str, data.Source], workers: int, checkpoints, settle: Callable[[], object]
+) -> Iterator[None]:
     """Turns what breaks a training off into one line, after what was trained has been saved where that is possible.
 
     Args:

@@ -3,13 +3,15 @@
 import os
 
 import tensorflow as tf
+from ml_collections import ConfigDict
 
 from holotf import card, files
 from holotf.errors import UserError
+from holotf.models.base import Learner
 from holotf.run_folder import restore
 
 
-def run(config, workdir):
+def run(config: ConfigDict, workdir: str) -> int:
     """The verb `export`: the latest checkpoint becomes WORKDIR/saved_model."""
     folder = os.path.join(workdir, "saved_model")
     _check_free(folder)
@@ -17,7 +19,7 @@ def run(config, workdir):
     return 0
 
 
-def export(model, folder, workdir=None, replace=False):
+def export(model: Learner, folder: str, workdir: str | None = None, replace: bool = False) -> str:
     """Writes `model.servable()` as a SavedModel with its card (docs/exports.md), under a temporary name first.
 
     Args:

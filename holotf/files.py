@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 
 
 def write(path: str, text: str) -> None:
@@ -18,13 +19,13 @@ def write(path: str, text: str) -> None:
             os.unlink(temporary)
 
 
-def write_json(path: str, content) -> None:
+def write_json(path: str, content: dict) -> None:
     """`write`, of JSON."""
     write(path, json.dumps(content, indent=1) + "\n")
 
 
 @contextlib.contextmanager
-def new_folder(path: str):
+def new_folder(path: str) -> Iterator[str]:
     """A folder to fill, which takes the place of `path` once it is whole; whatever fails, an older one there stays.
 
     Yields:

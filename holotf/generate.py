@@ -3,6 +3,7 @@
 import os
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from holotf.errors import UserError, require
 from holotf.models.base import Generative, Turnable
@@ -10,7 +11,7 @@ from holotf.pictures import grid, sheet_and_film, write
 from holotf.run_folder import restore
 
 
-def run(config, workdir):
+def run(config: ConfigDict, workdir: str) -> int:
     """The verb `generate`: pictures from the latest checkpoint into WORKDIR/pictures."""
     check(config.generate)
     model = restore(config, workdir, judged=False)
@@ -21,7 +22,7 @@ def run(config, workdir):
     return 0
 
 
-def check(settings):
+def check(settings: ConfigDict) -> None:
     """Finds what is wrong with `config.generate`, before a training that ends with pictures.
 
     Raises:
@@ -33,7 +34,7 @@ def check(settings):
     require(2 <= settings.frames <= 10_000, "generate.frames", settings.frames, "2 to 10000")
 
 
-def generate(model, settings, folder):
+def generate(model: Generative, settings: ConfigDict, folder: str) -> list[str]:
     """Writes samples.png, and interpolation and, for a model that turns, sweep_{azimuth,elevation,scale} as .png, .gif and .mp4.
 
     A sheet has an object a row; a film shows all objects together.

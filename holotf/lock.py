@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 from holotf.errors import UserError
@@ -13,7 +14,7 @@ LOCK = "lock.json"
 
 
 @contextlib.contextmanager
-def locked(folder: str | os.PathLike, active: bool = True, field: str = "--workdir"):
+def locked(folder: str | os.PathLike, active: bool = True, field: str = "--workdir") -> Iterator[None]:
     """Keeps others out of a folder while something works in it; made if missing.
 
     The lock names process and host. One whose process is gone, as after a kill -9, is stale and gives way without a word.

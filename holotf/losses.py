@@ -1,6 +1,7 @@
 """Losses: pure functions of tensors, in pairs (discriminator, generator). Logits are [B] float32 and unbounded."""
 
 import math
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -9,7 +10,7 @@ def _cross_entropy(logits, label):
     return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=tf.fill(tf.shape(logits), label), logits=logits))
 
 
-def bce_discriminator(real, fake, label_real=1.0):
+def bce_discriminator(real: tf.Tensor, fake: tf.Tensor, label_real: float = 1.0) -> tf.Tensor:
     """-E log D(real) - E log(1 - D(fake)). Source: Goodfellow et al. 2014, equation 1. Logits of any shape -> scalar >= 0.
 
     With a label l below 1 the first term is -E [l log D(real) + (1 - l) log(1 - D(real))] (Salimans et al. 2016, section 3.4).
@@ -17,37 +18,37 @@ def bce_discriminator(real, fake, label_real=1.0):
     return _cross_entropy(real, label_real) + _cross_entropy(fake, 0.0)
 
 
-def bce_generator(fake):
+def bce_generator(fake: tf.Tensor) -> tf.Tensor:
     """-E log D(fake), the non-saturating form. Source: Goodfellow et al. 2014, section 3. Logits of any shape -> scalar >= 0."""
     return _cross_entropy(fake, 1.0)
 
 
-def hinge_discriminator(real, fake):
+def hinge_discriminator(real: tf.Tensor, fake: tf.Tensor) -> tf.Tensor:
     """E max(0, 1 - real) + E max(0, 1 + fake). Source: Lim and Ye 2017; Miyato et al. 2018, equation 16. Scalar >= 0."""
     return tf.reduce_mean(tf.nn.relu(1.0 - real)) + tf.reduce_mean(tf.nn.relu(1.0 + fake))
 
 
-def hinge_generator(fake):
+def hinge_generator(fake: tf.Tensor) -> tf.Tensor:
     """-E fake. Source: Miyato et al. 2018, equation 17. Scalar, unbounded."""
     return -tf.reduce_mean(fake)
 
 
-def lsgan_discriminator(real, fake, label_real=1.0):
+def lsgan_discriminator(real: tf.Tensor, fake: tf.Tensor, label_real: float = 1.0) -> tf.Tensor:
     """(E (real - b)^2 + E fake^2) / 2. Source: Mao et al. 2017, equation 9 (a = 0, b = label_real, c = 1). Scalar >= 0."""
     return 0.5 * (tf.reduce_mean(tf.square(real - label_real)) + tf.reduce_mean(tf.square(fake)))
 
 
-def lsgan_generator(fake):
+def lsgan_generator(fake: tf.Tensor) -> tf.Tensor:
     """E (fake - 1)^2 / 2. Source: Mao et al. 2017, equation 9. Scalar >= 0."""
     return 0.5 * tf.reduce_mean(tf.square(fake - 1.0))
 
 
-def wgan_discriminator(real, fake):
+def wgan_discriminator(real: tf.Tensor, fake: tf.Tensor) -> tf.Tensor:
     """E fake - E real, minus the Wasserstein estimate. Source: Arjovsky et al. 2017, equation 2. Scalar, unbounded."""
     return tf.reduce_mean(fake) - tf.reduce_mean(real)
 
 
-def wgan_generator(fake):
+def wgan_generator(fake: tf.Tensor) -> tf.Tensor:
     """-E fake. Source: Arjovsky et al. 2017, algorithm 1. Scalar, unbounded."""
     return -tf.reduce_mean(fake)
 
@@ -60,7 +61,7 @@ PAIRS = {  # by `loss.gan`: (discriminator, generator)
 }
 
 
-def gradient_penalty(critic, real, fake, mix):
+def gradient_penalty(critic: Callable[[tf.Tensor], tf.Tensor], real: tf.Tensor, fake: tf.Tensor, mix: tf.Tensor) -> tf.Tensor:
     """E (|grad critic(x)| - 1)^2 at x = mix real + (1 - mix) fake. Source: Gulrajani et al. 2017, equation 3.
 
     Args:
@@ -80,7 +81,7 @@ def gradient_penalty(critic, real, fake, mix):
     return tf.reduce_mean(tf.square(norm - 1.0))
 
 
-def r1(critic, real):
+def r1(critic: Callable[[tf.Tensor], tf.Tensor], real: tf.Tensor) -> tf.Tensor:
     """E |grad critic(x)|^2 / 2 at real x. Source: Mescheder et al. 2018 (arXiv 1801.04406), equation 9, without its weight.
 
     Args:
@@ -96,7 +97,7 @@ def r1(critic, real):
     return 0.5 * tf.reduce_mean(tf.reduce_sum(tf.square(tape.gradient(logits, real)), axis=[1, 2, 3]))
 
 
-def gaussian_nll(x, mean, deviation):
+def gaussian_nll(x: tf.Tensor, mean: tf.Tensor, deviation: float) -> tf.Tensor:
     """-log N(x; mean, deviation^2 I): summed over what an example has (pixels and channels), mean over the batch, in nats.
 
     Source: Kingma and Welling 2013 (arXiv 1312.6114), appendix C.2, with a fixed deviation.
@@ -113,7 +114,7 @@ def gaussian_nll(x, mean, deviation):
     return 0.5 * (tf.reduce_mean(squares) + constant)
 
 
-def kl_to_standard_normal(mean, log_variance):
+def kl_to_standard_normal(mean: tf.Tensor, log_variance: tf.Tensor) -> tf.Tensor:
     """KL(N(mean, diag variance) || N(0, I)) = sum (mean^2 + variance - log variance - 1) / 2, mean over the batch, in nats.
 
     Source: Kingma and Welling 2013 (arXiv 1312.6114), appendix B.
@@ -127,7 +128,7 @@ def kl_to_standard_normal(mean, log_variance):
     return 0.5 * tf.reduce_mean(tf.reduce_sum(tf.square(mean) + tf.exp(log_variance) - log_variance - 1.0, axis=-1))
 
 
-def identity(z, z_hat):
+def identity(z: tf.Tensor, z_hat: tf.Tensor) -> tf.Tensor:
     """E (z - z_hat)^2: the image must tell the latent it was made from, whatever the view. Source: HoloGAN, equation 2.
 
     Args:
@@ -139,7 +140,7 @@ def identity(z, z_hat):
     return tf.reduce_mean(tf.square(z - z_hat))
 
 
-def azimuth(azimuth_deg, read):
+def azimuth(azimuth_deg: tf.Tensor, read: tf.Tensor) -> tf.Tensor:
     """E |(cos a, sin a) - read|^2: the image must tell from which side it was made. The source is ours; InfoGAN's idea
     (Chen et al. 2016, arXiv 1606.03657, equation 5) for a code that is known to be an angle.
 

@@ -1,9 +1,11 @@
 """Adam, and how its rate falls in the course of a run."""
 
 import math
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
+from ml_collections import ConfigDict
 
 from holotf.errors import require
 
@@ -11,7 +13,7 @@ from holotf.errors import require
 class Adam(keras.optimizers.Adam):
     """Keras' Adam, each variable updated by TensorFlow's one fused kernel instead of ten passes over memory."""
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
         """m += (1 - b1)(g - m), v += (1 - b2)(g^2 - v), w -= lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + epsilon)."""
         index, step = self._get_variable_index(variable), tf.cast(self.iterations.value + 1, tf.float32)
         m, v = self._momentums[index].value, self._velocities[index].value
@@ -46,7 +48,7 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
         left = (self.total - tf.cast(step, tf.float32)) / max(self.total - self.decay_from, 1)
         return self.lr * tf.clip_by_value(left, 0.0, 1.0)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, float]:
         """The arguments, for Keras."""
         return {"lr": self.lr, "decay_from": self.decay_from, "total": self.total}
 
@@ -67,12 +69,12 @@ class StepDecay(keras.optimizers.schedules.LearningRateSchedule):
         """Optimizer updates so far -> the rate, a float32 scalar > 0."""
         return self.lr * self.factor ** tf.floor(tf.cast(step, tf.float32) / self.every)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, float]:
         """The arguments, for Keras."""
         return {"lr": self.lr, "every": self.every, "factor": self.factor}
 
 
-def build(optim, rate: str, total: int, variables, name: str) -> Adam:
+def build(optim: ConfigDict, rate: str, total: int, variables: Sequence[keras.Variable], name: str) -> Adam:
     """Adam with the config's schedule, its state made.
 
     Args:

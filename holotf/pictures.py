@@ -10,14 +10,14 @@ SHOWN_PX = 128  # smaller images are enlarged by whole factors, pixel by pixel
 SHEET_COLUMNS = 12
 
 
-def grid(images):
+def grid(images: np.ndarray) -> np.ndarray:
     """Tiles images into one picture: [rows, columns, H, W, 3] -> [rows H, columns W, 3]."""
     rows, columns, height, width, channels = images.shape
     # [R,C,H,W,3] -> [R,H,C,W,3] -> [R*H,C*W,3]
     return images.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, channels)
 
 
-def sheet_and_film(folder, name, sweep, film):
+def sheet_and_film(folder: str, name: str, sweep: np.ndarray, film: np.ndarray) -> list[str]:
     """Writes a sweep as NAME.png, an object a row, and a film of all objects together as NAME.gif and NAME.mp4.
 
     Args:
@@ -39,7 +39,7 @@ def sheet_and_film(folder, name, sweep, film):
     return write(folder, {f"{name}.png": grid(sweep[:, columns]), f"{name}.gif": frames, f"{name}.mp4": frames})
 
 
-def write(folder, pictures):
+def write(folder: str, pictures: dict[str, np.ndarray]) -> list[str]:
     """Writes {file name: uint8 picture or frames}, each under a temporary name first; returns the paths."""
     paths = []
     for name, pixels in pictures.items():

@@ -14,11 +14,13 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from ml_collections import ConfigDict
 
 import holotf
 from holotf import data, devices, files, models
 from holotf.checkpoints import Checkpoints
 from holotf.errors import UserError
+from holotf.models.base import Learner
 
 CONFIG = "config.json"
 FOLDERS = ("checkpoints", "events", "pictures", "saved_model", "best")  # what a run makes in its own
@@ -48,7 +50,7 @@ _CPU_FLAGS = {
 # --- what made the run
 
 
-def record(config, workdir: str, sources) -> None:
+def record(config: ConfigDict, workdir: str, sources: data.Source | dict[str, data.Source]) -> None:
     """Writes WORKDIR/config.json, under a temporary name first: config, command, versions, machine, data set, date (UTC).
 
     A run that goes on keeps what was written at its earlier starts, without config and data, under `earlier`.
@@ -99,7 +101,7 @@ def _read(folder):
         raise UserError(f"{path} cannot be read ({error}): remove it, and give the experiment with --config") from error
 
 
-def reconcile(config, workdir: str, sources=None) -> None:
+def reconcile(config: ConfigDict, workdir: str, sources: data.Source | dict[str, data.Source] | None = None) -> None:
     """Compares a config with the one that made the run, and prints what has changed and may (MAY_CHANGE).
 
     Keys that the run's record has not, since versions add some, go through and are printed.
@@ -206,7 +208,7 @@ def check_folders(workdir: str) -> None:
             raise UserError(f"{path} cannot be written: make it writable (chmod u+wx), or give another --workdir")
 
 
-def restore(config, workdir: str, judged: bool = True):
+def restore(config: ConfigDict, workdir: str, judged: bool = True) -> Learner:
     """The model of a run as its latest checkpoint left it, or as it was exported.
 
     Args:

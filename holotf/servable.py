@@ -1,13 +1,15 @@
 """What is exported of a model: named functions with typed inputs, and the weights that they use."""
 
 import inspect
+from collections.abc import Callable, Sequence
 
+import keras
 import tensorflow as tf
 
 from holotf import native
 
 
-def serve(variables, default: str, endpoints: dict) -> tuple[tf.Module, dict]:
+def serve(variables: Sequence[keras.Variable], default: str, endpoints: dict) -> tuple[tf.Module, dict]:
     """What to export.
 
     Args:
@@ -25,7 +27,7 @@ def serve(variables, default: str, endpoints: dict) -> tuple[tf.Module, dict]:
     return module, endpoints | {"serving_default": endpoints[default]}
 
 
-def endpoint(function, **inputs):
+def endpoint(function: Callable[..., dict[str, tf.Tensor]], **inputs) -> tf.types.experimental.PolymorphicFunction:
     """A function to export: keyword tensors -> dict of tensors. Inputs are {name: (shape, dtype)}."""
     specs = [tf.TensorSpec(shape, dtype, name) for name, (shape, dtype) in inputs.items()]
 

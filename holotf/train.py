@@ -9,13 +9,14 @@ import time
 import keras
 import numpy as np
 import tensorflow as tf
+from ml_collections import ConfigDict
 
 from holotf import console, data, devices, evaluate, evaluators, export, generate, models, run_folder
 from holotf.checkpoints import Checkpoints
 from holotf.errors import RunError, UserError
 from holotf.explain import explained
 from holotf.lock import locked
-from holotf.models.base import Generative, Turnable
+from holotf.models.base import Generative, Learner, Turnable
 from holotf.summaries import Board
 
 
@@ -23,7 +24,7 @@ class Diverged(RunError):
     """A loss stopped being a number; the message names the iteration, the losses and what to go back to."""
 
 
-def train(config, workdir):
+def train(config: ConfigDict, workdir: str) -> int:
     """Trains, or goes on training, until `config.train.kimg` thousand images were shown.
 
     Running it again on the same workdir resumes from the latest checkpoint. SIGTERM and Ctrl-C write a checkpoint first.
@@ -128,7 +129,7 @@ def _loop(model, config, workdir, strategy, sources, checkpoints, pending):
     return 0
 
 
-def run(config, workdir):
+def run(config: ConfigDict, workdir: str) -> int:
     """The verb `train`: makes the data if the config says how, trains, and publishes.
 
     Returns:
@@ -139,7 +140,7 @@ def run(config, workdir):
     return train(config, workdir)
 
 
-def publish(model, config, workdir):
+def publish(model: Learner, config: ConfigDict, workdir: str) -> None:
     """Writes `pictures/` and `saved_model/` of a finished run and says where everything lies."""
     folders = {name: os.path.join(workdir, name) for name in ("pictures", "saved_model", "checkpoints", "events")}
     pictures = ""

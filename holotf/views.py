@@ -1,9 +1,11 @@
 """The view: its columns, its ranges, how it is drawn and how it is swept. The one contract between configs, models and verbs."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
+from ml_collections import ConfigDict
 
 from holotf.errors import UserError, require
 
@@ -11,7 +13,7 @@ COLUMNS = ("azimuth_deg", "elevation_deg", "scale", "x", "y", "z")  # degrees, t
 WIDENED = {"azimuth_deg": 15.0, "elevation_deg": 15.0, "scale": 0.2}  # what a sweep adds to either side of a constant
 
 
-def check(ranges) -> None:
+def check(ranges: ConfigDict) -> None:
     """Finds what is wrong with `config.views`.
 
     Args:
@@ -29,13 +31,13 @@ def check(ranges) -> None:
             raise UserError(f"views.{name}={shown}: use (low, high) with {rule}")
 
 
-def draw(ranges, n: int, seed) -> tf.Tensor:
+def draw(ranges: ConfigDict, n: int, seed: tf.Tensor | Sequence[int]) -> tf.Tensor:
     """Views [n, 6] float32, uniform in their ranges, one per image. `seed` is [2] int32."""
     low, high = (tf.constant([ranges[name][end] for name in COLUMNS], tf.float32) for end in (0, 1))
     return low + tf.random.stateless_uniform([n, len(COLUMNS)], seed) * (high - low)
 
 
-def resting(ranges, n: int, **columns: float) -> tf.Tensor:
+def resting(ranges: ConfigDict, n: int, **columns: float) -> tf.Tensor:
     """The view from the middle of the ranges, n times: [n, 6] float32; `columns` says where another value is wanted.
 
     Raises:
@@ -46,13 +48,13 @@ def resting(ranges, n: int, **columns: float) -> tf.Tensor:
     return tf.constant([[columns.get(name, np.mean(ranges[name])) for name in COLUMNS]] * n, tf.float32)
 
 
-def closes_circle(ranges) -> bool:
+def closes_circle(ranges: ConfigDict) -> bool:
     """Whether the azimuths go all the way round."""
     low, high = ranges["azimuth_deg"]
     return high - low >= 360.0
 
 
-def sweep(ranges, name: str, steps: int, **columns: float) -> tf.Tensor:
+def sweep(ranges: ConfigDict, name: str, steps: int, **columns: float) -> tf.Tensor:
     """One property of the view runs through its range, in equal steps, while the others rest: [steps, 6] float32.
 
     A range that is a constant is widened, by 15 degrees or 20 %. Azimuths that close a circle leave its end out.

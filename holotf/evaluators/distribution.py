@@ -1,6 +1,7 @@
 """Are the images as good as the real ones? How far generated features are from real ones, and whether they are as diverse."""
 
 import os
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -21,7 +22,7 @@ class Judge(Evaluator):
     MODEL = Generative
     BETTER: ClassVar = {"kid/mean": min, "fid": min, "diversity": max}
 
-    def run(self):
+    def run(self) -> Iterator[tuple[str, float]]:
         """Yields the four."""
         seed = self.subject.config.seed
         real, fake = self._real(), self._made()
@@ -58,7 +59,7 @@ class Judge(Evaluator):
         return np.concatenate([self.subject.extractor(images) for images in draws])[:count]
 
 
-def kid(real, fake, subsets: int = 100, subset_size: int = 1000, seed: int = 0) -> tuple[float, float]:
+def kid(real: np.ndarray, fake: np.ndarray, subsets: int = 100, subset_size: int = 1000, seed: int = 0) -> tuple[float, float]:
     """Kernel Inception distance: the unbiased MMD^2 with k(x, y) = (x.y / d + 1)^3, over subsets drawn without replacement.
 
     MMD^2 = sum_{i != j} k(x_i, x_j) / n(n-1) + sum_{i != j} k(y_i, y_j) / n(n-1) - 2 sum_{i, j} k(x_i, y_j) / n^2.
@@ -88,7 +89,7 @@ def kid(real, fake, subsets: int = 100, subset_size: int = 1000, seed: int = 0) 
     return float(np.mean(values)), float(np.std(values))
 
 
-def fid(real, fake) -> float:
+def fid(real: np.ndarray, fake: np.ndarray) -> float:
     """Frechet distance between Gaussians: |m - m'|^2 + tr(S + S' - 2 (S^1/2 S' S^1/2)^1/2), S the covariances (n - 1).
 
     S^1/2 S' S^1/2 is symmetric and has the eigenvalues of S S', so symmetric eigendecompositions are all it takes. In float64,
@@ -113,7 +114,7 @@ def fid(real, fake) -> float:
     return max(0.0, float(np.sum((mean - mean_fake) ** 2) + trace))
 
 
-def collapse(real, fake, seed: int = 0, batch_size: int = 1000) -> float:
+def collapse(real: np.ndarray, fake: np.ndarray, seed: int = 0, batch_size: int = 1000) -> float:
     """Diversity: mean_{i < j} |y_i - y_j| in a batch of fake features over the same in one of real features.
 
     Args:

@@ -1,5 +1,6 @@
 """Does the object stay itself while it turns? Variance of features within a sweep against variance between objects."""
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -14,7 +15,7 @@ class Judge(Evaluator):
     MODEL = Turnable
     BETTER: ClassVar = {"identity/ratio": min}
 
-    def run(self):
+    def run(self) -> Iterator[tuple[str, float]]:
         """Yields `identity/...`."""
         subject = self.subject
         yield from identity_ratio(subject.features(subject.sweep), subject.config.seed).items()

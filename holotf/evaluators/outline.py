@@ -1,5 +1,6 @@
 """Does the outline turn? Seen level, the outline from behind is the outline from the front, mirrored: no regressor is asked."""
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -19,7 +20,7 @@ class Judge(Evaluator):
     MODEL = Turnable
     BETTER: ClassVar = {"outline/turn_share": max}
 
-    def unfit(self):
+    def unfit(self) -> str | None:
         """It takes a full circle and a plain ground."""
         if not self.subject.model.turns_fully:
             return "no outline figures: views.azimuth_deg does not go round"
@@ -29,7 +30,7 @@ class Judge(Evaluator):
             return "no outline figures: the images have no plain ground"
         return None
 
-    def run(self):
+    def run(self) -> Iterator[tuple[str, float]]:
         """Yields `outline/...`."""
         subject = self.subject
         yield from self._scores("outline/", subject.level_sweep, subject.turns_by_outline)

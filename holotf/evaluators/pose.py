@@ -1,5 +1,6 @@
 """Does it turn? Poses read off generated sweeps by a regressor that was trained on labelled renders."""
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -34,13 +35,13 @@ class Judge(Evaluator):
         "pose/silhouette_monotonicity": max,
     }
 
-    def unfit(self):
+    def unfit(self) -> str | None:
         """It takes labels to learn from."""
         if not self.subject.poses_known:
             return f"no pose figures: {self.subject.config.data.dir} has no azimuth_deg and elevation_deg to learn from"
         return None
 
-    def run(self):
+    def run(self) -> Iterator[tuple[str, float]]:
         """Yields `pose/...`."""
         subject, turns = self.subject, {}
         for kind in JUDGES:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -31,7 +32,13 @@ class PoseRegressor:
       ground: uint8 [3] where it reads silhouettes, None where it reads pixels.
     """
 
-    def __init__(self, network, held_out, elsewhere, ground=None):
+    def __init__(
+        self,
+        network: keras.Model,
+        held_out: dict[str, float],
+        elsewhere: dict[str, dict[str, float]],
+        ground: np.ndarray | None = None,
+    ):
         self.network, self.held_out, self.elsewhere, self.ground = network, held_out, elsewhere, ground
 
     def __call__(self, images):
@@ -50,7 +57,7 @@ def as_images(silhouettes: np.ndarray) -> np.ndarray:
     return np.repeat(silhouettes[..., np.newaxis], 3, axis=-1).astype(np.uint8) * 255
 
 
-def labelled(builder, split: str, *labels: str, count: int = -1):
+def labelled(builder: tfds.core.DatasetBuilder, split: str, *labels: str, count: int = -1) -> tuple[np.ndarray, ...] | None:
     """All images of a data set, and what it says of each.
 
     Args:
@@ -69,7 +76,7 @@ def labelled(builder, split: str, *labels: str, count: int = -1):
     return tuple(np.stack([e[name] for e in examples]) for name in ("image", *labels))
 
 
-def turntables(builder, split: str):
+def turntables(builder: tfds.core.DatasetBuilder, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Real objects turning, which is what sweeps should be like.
 
     Args:
@@ -93,7 +100,14 @@ def turntables(builder, split: str):
     return images.reshape(count, -1, *images.shape[1:]), azimuth_deg[: len(images) // count].astype(np.float64)
 
 
-def regressor(builder, split: str, judged_on, cache: str, seed: int = 0, ground=None) -> PoseRegressor:
+def regressor(
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    judged_on: Sequence[str],
+    cache: str,
+    seed: int = 0,
+    ground: np.ndarray | None = None,
+) -> PoseRegressor:
     """The pose regressor of a labelled data set: read from the cache, or trained (a minute or two) and put there.
 
     Args:
@@ -135,7 +149,15 @@ def regressor(builder, split: str, judged_on, cache: str, seed: int = 0, ground=
     return trained
 
 
-def train(images, azimuth_deg, elevation_deg, seed=0, epochs=EPOCHS, ground=None, held_out=HELD_OUT) -> PoseRegressor:
+def train(
+    images: np.ndarray,
+    azimuth_deg: np.ndarray,
+    elevation_deg: np.ndarray,
+    seed: int = 0,
+    epochs: int = EPOCHS,
+    ground: np.ndarray | None = None,
+    held_out: int = HELD_OUT,
+) -> PoseRegressor:
     """Trains on all but the first `held_out` images (in a shuffled order) and judges on those, if there are any.
 
     Args:
@@ -176,7 +198,12 @@ def _network(shape):
     return keras.Sequential([*layers, keras.layers.Flatten(), keras.layers.Dropout(0.3), keras.layers.Dense(3)])
 
 
-def judge_regressor(read, images, azimuth_deg, elevation_deg):
+def judge_regressor(
+    read: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    images: np.ndarray,
+    azimuth_deg: np.ndarray,
+    elevation_deg: np.ndarray,
+) -> dict[str, float]:
     """What the regressor can tell of images it has not seen.
 
     Returns:

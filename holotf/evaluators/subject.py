@@ -5,17 +5,21 @@ import hashlib
 import os
 
 import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from holotf import data, features
 from holotf.errors import UserError
 from holotf.evaluators import outlines, regressor
+from holotf.features.base import Extractor
+from holotf.models.base import Learner
 
 LEVEL = " --elevation 0,0 --distance 1000,1000"  # a camera far away: as good as orthographic
 
 
 @functools.cache
-def extractor(name: str):
+def extractor(name: str) -> Extractor:
     """The feature extractor of that name, kept."""
     return features.extractor(name)
 
@@ -35,7 +39,7 @@ class Subject:
       UserError: the data are not there, or not whole.
     """
 
-    def __init__(self, model, config):
+    def __init__(self, model: Learner, config: ConfigDict):
         self.model, self.config, self.settings = model, config, config.evaluate
         self.source = data.open_sources(config.data)
         self.notes, self.alarms = [], []
@@ -47,7 +51,7 @@ class Subject:
             self.alarms.append(text)
 
     @property
-    def builder(self):
+    def builder(self) -> tfds.core.DatasetBuilder:
         """The data set."""
         return self.source.builder
 
@@ -62,16 +66,16 @@ class Subject:
         return {"azimuth_deg", "elevation_deg"} <= set(self.builder.info.features)
 
     @functools.cached_property
-    def extractor(self):
+    def extractor(self) -> Extractor:
         """The feature extractor that the config names."""
         return extractor(self.settings.extractor)
 
-    def features(self, sweeps) -> np.ndarray:
+    def features(self, sweeps: np.ndarray) -> np.ndarray:
         """Features of uint8 [N, K, H, W, 3]: [N, K, F]."""
         return self.extractor(sweeps.reshape(-1, *sweeps.shape[2:])).reshape(*sweeps.shape[:2], -1)
 
     @functools.cached_property
-    def latents(self):
+    def latents(self) -> tf.Tensor:
         """Of the identities whose sweeps are judged."""
         return self.model.latents(range(self.settings.identities))
 
@@ -91,12 +95,12 @@ class Subject:
         return self.model.sweep(self.latents, "azimuth_deg", self.settings.views, elevation_deg=0.0)
 
     @functools.cached_property
-    def turntables(self):
+    def turntables(self) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
         """Real objects from all sides, as `regressor.turntables` gives them; (None, None) where the config has none."""
         return self._turntables(self.settings.turntables)
 
     @functools.cached_property
-    def level_turntables(self):
+    def level_turntables(self) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
         """The same, looked at horizontally and from far away."""
         return self._turntables(self.settings.turntables and self.settings.turntables + LEVEL)
 
@@ -114,7 +118,7 @@ class Subject:
         return real, sides
 
     @functools.cached_property
-    def ground(self):
+    def ground(self) -> np.ndarray | None:
         """The one colour behind all objects, uint8 [3], or None where there is none."""
         images, *_ = regressor.labelled(self.builder, self.config.data.split, count=500)
         return outlines.plain_ground(images)
@@ -124,7 +128,7 @@ class Subject:
         """Which identities turn once, and which are too round to tell, as `outlines.turns_once` says."""
         return self.outline_turns(self.level_sweep, self.sweep)
 
-    def outline_turns(self, level, tilted) -> tuple[np.ndarray, np.ndarray]:
+    def outline_turns(self, level: np.ndarray, tilted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`outlines.turns_once` of uint8 sweeps [N, K, H, W, 3], of which the second looks down as far as the data do."""
         looks_down = np.mean(self.config.views.elevation_deg) >= outlines.LOOKS_DOWN_DEG
         given = [level, tilted] if looks_down else [level]

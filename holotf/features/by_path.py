@@ -1,6 +1,7 @@
 """Any Keras file or SavedModel as a feature extractor."""
 
 import hashlib
+import pathlib
 
 import keras
 import tensorflow as tf
@@ -9,7 +10,7 @@ from holotf.errors import UserError
 from holotf.features.base import Extractor, digest, pooled, resized
 
 
-def of_keras_file(path) -> Extractor:
+def of_keras_file(path: pathlib.Path) -> Extractor:
     """A .keras file as an extractor; UserError where it is none."""
     model = load_keras(path)
     if len(model.inputs or ()) != 1 or len(model.outputs) != 1:
@@ -19,7 +20,7 @@ def of_keras_file(path) -> Extractor:
     return Extractor(_name(path, [path]), lambda images: pooled(model(prepare(images), training=False)))
 
 
-def load_keras(path) -> keras.Model:
+def load_keras(path: pathlib.Path) -> keras.Model:
     """The model in a .keras file; UserError where Keras cannot load it."""
     try:
         return keras.saving.load_model(path, compile=False)
@@ -27,7 +28,7 @@ def load_keras(path) -> keras.Model:
         raise UserError(f"extractor {path}: Keras cannot load it ({error}): save it with model.save again") from error
 
 
-def of_saved_model(path) -> Extractor:
+def of_saved_model(path: pathlib.Path) -> Extractor:
     """A SavedModel folder as an extractor; UserError where it is none."""
     try:
         loaded = tf.saved_model.load(path)

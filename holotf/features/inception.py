@@ -12,7 +12,7 @@ from holotf.features.by_path import load_keras
 INCEPTION = "HOLOTF_INCEPTION"  # environment variable: the file of extractor `inception`
 
 
-def build(file) -> Extractor:
+def build(file: str) -> Extractor:
     """The extractor whose weights a file holds; UserError where it holds none."""
     path = pathlib.Path(file)
     if not file or not path.is_file() or path.suffix not in (".h5", ".keras", ".pb"):

@@ -18,11 +18,11 @@ class AdaIN(keras.layers.Layer):
       stddev: of the first weights W. With z ~ U(-1, 1)^128 and a linear map, 0.02 gives scales of 1 +- 0.13, 0.1 of 1 +- 0.65.
     """
 
-    def __init__(self, relu_map, negative_slope, epsilon=1e-8, stddev=0.02, **kwargs):
+    def __init__(self, relu_map: bool, negative_slope: float, epsilon: float = 1e-8, stddev: float = 0.02, **kwargs):
         super().__init__(autocast=False, **kwargs)
         self.relu_map, self.negative_slope, self.epsilon, self.stddev = relu_map, negative_slope, epsilon, stddev
 
-    def build(self, x_shape, z_shape):
+    def build(self, x_shape: tuple, z_shape: tuple) -> None:
         """Makes the weights."""
         normal = keras.initializers.RandomNormal(stddev=self.stddev)
         self.channels = channels = x_shape[-1]
@@ -35,7 +35,7 @@ class AdaIN(keras.layers.Layer):
         self.kernel = self.add_weight(name="kernel", shape=(z_shape[-1], 2 * channels), initializer=normal, autocast=False)
         self.bias = self.add_weight(name="bias", shape=(2 * channels,), initializer=bias, autocast=False)
 
-    def call(self, x, z):
+    def call(self, x: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
         """x [B, ..., C], z [B, Z] float32 -> x's shape and dtype."""
         style = z @ self.kernel + self.bias  # [B,2C]
         style = tf.nn.relu(style) if self.relu_map else style

@@ -48,13 +48,21 @@ class Conv2D(_Convolution):
       kernel_initializer: of the kernel; N(0, 0.02) if not given.
     """
 
-    def __init__(self, filters, kernel_size, strides=1, use_bias=True, kernel_initializer=None, **kwargs):
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int,
+        strides: int = 1,
+        use_bias: bool = True,
+        kernel_initializer: keras.initializers.Initializer | None = None,
+        **kwargs,
+    ):
         super().__init__(filters, kernel_size, strides, use_bias, kernel_initializer, **kwargs)
 
     def _kernel_shape(self, axes, channels):
         return (*[self.kernel_size] * axes, channels, self.filters)
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         """[B, H, W, I] -> [B, H / strides, W / strides, filters] in the compute dtype."""
         return conv2d(x, self.kernel, self.bias, self.strides, self.compute_dtype)
 
@@ -70,13 +78,21 @@ class ConvTranspose(_Convolution):
       kernel_initializer: of the kernel; N(0, 0.02) if not given.
     """
 
-    def __init__(self, filters, kernel_size, strides=2, use_bias=True, kernel_initializer=None, **kwargs):
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int,
+        strides: int = 2,
+        use_bias: bool = True,
+        kernel_initializer: keras.initializers.Initializer | None = None,
+        **kwargs,
+    ):
         super().__init__(filters, kernel_size, strides, use_bias, kernel_initializer, **kwargs)
 
     def _kernel_shape(self, axes, channels):
         return (*[self.kernel_size] * axes, self.filters, channels)
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         """[B, d.., I] -> [B, strides d.., filters] in the compute dtype."""
         return conv_transpose(tf.cast(x, self.compute_dtype), self.kernel, self.bias, self.strides)
 
@@ -94,16 +110,29 @@ class UpConv(ConvTranspose):
       kernel_initializer: of the kernel; N(0, 0.02) if not given.
     """
 
-    def __init__(self, filters, kernel_size, use_bias=True, kernel_initializer=None, **kwargs):
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int,
+        use_bias: bool = True,
+        kernel_initializer: keras.initializers.Initializer | None = None,
+        **kwargs,
+    ):
         super().__init__(filters, kernel_size, 2, use_bias, kernel_initializer, **kwargs)
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         """[B, d.., I] -> [B, 2 d.., filters] in the compute dtype."""
         x = tf.cast(x, self.compute_dtype)
         return conv_transpose(x, twice(self.kernel.value, len(x.shape) - 2), self.bias)
 
 
-def conv2d(x, kernel, bias=None, strides=1, dtype=None):
+def conv2d(
+    x: tf.Tensor,
+    kernel: tf.Tensor | keras.Variable,
+    bias: tf.Tensor | keras.Variable | None = None,
+    strides: int = 1,
+    dtype: tf.DType | str | None = None,
+) -> tf.Tensor:
     """A convolution.
 
     Args:
@@ -131,7 +160,9 @@ def conv2d(x, kernel, bias=None, strides=1, dtype=None):
     return y if bias is None else tf.nn.bias_add(y, tf.cast(bias, y.dtype))
 
 
-def conv_transpose(x, kernel, bias=None, strides=2):
+def conv_transpose(
+    x: tf.Tensor, kernel: tf.Tensor | keras.Variable, bias: tf.Tensor | keras.Variable | None = None, strides: int = 2
+) -> tf.Tensor:
     """A transposed convolution, in two or three dimensions.
 
     Args:
@@ -154,7 +185,7 @@ def conv_transpose(x, kernel, bias=None, strides=2):
     return y if bias is None else tf.nn.bias_add(y, tf.cast(bias, x.dtype))
 
 
-def twice(kernel, axes):
+def twice(kernel: tf.Tensor, axes: int) -> tf.Tensor:
     """The kernel by which enlarging x 2 (nearest) and then convolving are one transposed convolution of stride 2.
 
     An input is met by two neighbours of the enlarged image, so each tap counts at two places: K[t] = k[t] + k[t - 1] along each

@@ -43,7 +43,14 @@ def _backward(x, scale, shift, upstream, epsilon, negative_slope):
     return tf.cast(dx, x.dtype), dscale, dshift
 
 
-def instance_norm(x, scale, shift, *, epsilon, negative_slope=1.0):
+def instance_norm(
+    x: tf.Tensor,
+    scale: tf.Tensor | keras.Variable,
+    shift: tf.Tensor | keras.Variable,
+    *,
+    epsilon: float,
+    negative_slope: float = 1.0,
+) -> tf.Tensor:
     """y = leaky(scale (x - mean) / sqrt(variance + epsilon) + shift), the moments over each sample's and channel's space.
 
     Statistics are float32 (float64 for float64 inputs) whatever the type of x. Source: Ulyanov et al. 2016 (arXiv 1607.08022),
@@ -92,7 +99,7 @@ def _fits(x, scale, shift):
 
 
 @tf.function(jit_compile=True, autograph=False)
-def leaky_relu(x, negative_slope):
+def leaky_relu(x: tf.Tensor, negative_slope: float) -> tf.Tensor:
     """max(x, negative_slope x). Only its output, which the next layer keeps anyway, waits for the gradient.
 
     Not `tf.nn.leaky_relu`: TensorFlow 2.21's remapper trips over LeakyReluGrad beside a biased convolution, and then gives up
@@ -125,16 +132,16 @@ class InstanceNorm(keras.layers.Layer):
       epsilon: added to the variance.
     """
 
-    def __init__(self, negative_slope=1.0, epsilon=1e-5, **kwargs):
+    def __init__(self, negative_slope: float = 1.0, epsilon: float = 1e-5, **kwargs):
         super().__init__(autocast=False, **kwargs)
         self.negative_slope, self.epsilon = negative_slope, epsilon
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         """Makes the weights."""
         self.scale = self.add_weight(name="scale", shape=input_shape[-1:], initializer="ones", autocast=False)
         self.shift = self.add_weight(name="shift", shape=input_shape[-1:], initializer="zeros", autocast=False)
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         """[B, ..., C] -> the same shape and dtype."""
         return instance_norm(x, self.scale, self.shift, epsilon=self.epsilon, negative_slope=self.negative_slope)
 
@@ -165,11 +172,11 @@ class BatchNorm(keras.layers.Layer):
       epsilon: added to the variance.
     """
 
-    def __init__(self, negative_slope, momentum=0.9, epsilon=1e-5, **kwargs):
+    def __init__(self, negative_slope: float, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs):
         super().__init__(autocast=False, **kwargs)
         self.negative_slope, self.momentum, self.epsilon = negative_slope, momentum, epsilon
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         """Makes the weights and the moving averages."""
         near_1 = keras.initializers.RandomNormal(mean=1.0, stddev=0.02)
         shape, state = input_shape[-1:], {"trainable": False, "autocast": False, "aggregation": "only_first_replica"}
@@ -178,7 +185,7 @@ class BatchNorm(keras.layers.Layer):
         self.moving_mean = self.add_weight(name="moving_mean", shape=shape, initializer="zeros", **state)
         self.moving_variance = self.add_weight(name="moving_variance", shape=shape, initializer="ones", **state)
 
-    def call(self, x, training=False):
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """[B, ..., C] -> the same shape and dtype."""
         mean, variance = self.moving_mean.value, self.moving_variance.value
         if training:

@@ -22,7 +22,7 @@ def _cos_sin(angle_deg):
     return tf.where(far, -c, c), tf.where(far, -s, s)
 
 
-def rotation(views):
+def rotation(views: tf.Tensor) -> tf.Tensor:
     """Rotation of the object under a view: first by -azimuth about its own vertical, then the tilt toward the camera.
 
     At azimuth 90 the camera stands on the object's +x side, so the object's +x comes to face it (+z); a positive elevation
@@ -42,7 +42,7 @@ def rotation(views):
     return tf.stack([tf.stack(row, axis=-1) for row in rows], axis=-2)
 
 
-def inverse_view_matrix(views):
+def inverse_view_matrix(views: tf.Tensor) -> tf.Tensor:
     """From a position in the view to the position in the object that is seen there.
 
     Forward, x_view = translation + scale R_elevation R_azimuth x; this is its inverse, x = R^T (x_view - translation) / scale.
@@ -91,7 +91,7 @@ def _trilinear(volume, matrix):
     return tf.cast(tf.reshape(out, tf.shape(volume)), volume.dtype)
 
 
-def coverage(matrix, n):
+def coverage(matrix: tf.Tensor, n: int) -> tf.Tensor:
     """The share of each sample that lies inside the volume: what `resample` makes of a volume of ones.
 
     Args:
@@ -120,7 +120,7 @@ def _backward(volume, matrix, upstream, index):
     return tape.gradient(out, inputs[index], upstream)
 
 
-def resample(volume, matrix):
+def resample(volume: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
     """Trilinear resampling of volumes under affine maps, zero outside.
 
     out[o] = sum over the eight voxels v around p of V[v] prod_axis (1 - |p - v|),  p = matrix applied to o.
@@ -164,7 +164,7 @@ def resample(volume, matrix):
     return run(*inputs) if kernels is None else run_native(*inputs)
 
 
-def rigid_transform(volume, views):
+def rigid_transform(volume: tf.Tensor, views: tf.Tensor) -> tf.Tensor:
     """The volume as seen under each view: `resample` under `inverse_view_matrix(views)`.
 
     Args:

@@ -6,7 +6,7 @@ import tensorflow as tf
 from holotf.layers.convolution import conv2d
 
 
-def power_iteration(kernel, u, iterations=1):
+def power_iteration(kernel: tf.Tensor, u: tf.Tensor, iterations: int = 1) -> tuple[tf.Tensor, tf.Tensor]:
     """Estimates of the first singular vectors: v = u W^T / |u W^T|, u = v W / |v W|.
 
     Source: Miyato et al. 2018 (arXiv 1802.05957), algorithm 1.
@@ -26,13 +26,13 @@ def power_iteration(kernel, u, iterations=1):
     return u, v
 
 
-def sigma(kernel, u, v):
+def sigma(kernel: tf.Tensor, u: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
     """The spectral norm v W u^T (a scalar), differentiable in the kernel; u and v are constants (Miyato et al., equation 9)."""
     matrix = tf.reshape(kernel, [-1, kernel.shape[-1]])
     return tf.squeeze(tf.matmul(tf.matmul(tf.stop_gradient(v), matrix), tf.stop_gradient(u), transpose_b=True))
 
 
-def normalised(kernel, u, v):
+def normalised(kernel: tf.Tensor | keras.Variable, u: tf.Tensor | keras.Variable, v: tf.Tensor | keras.Variable) -> tf.Tensor:
     """kernel / sigma(kernel, u, v), u and v being constants, with a gradient that keeps no copy of the kernel and makes fewer.
 
     dW = (G - (sum G W / sigma) v^T u) / sigma for a gradient G of the quotient (Miyato et al., equation 12).
@@ -61,7 +61,7 @@ class SpectralNorm(keras.layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(autocast=False, **kwargs)
 
-    def build_kernel(self, shape):
+    def build_kernel(self, shape: tuple) -> None:
         """Makes kernel [..., out], bias [out] and the singular vectors u [1, out] and v [1, rest]."""
         normal = keras.initializers.RandomNormal(stddev=0.02)
         rest = tf.TensorShape(shape[:-1]).num_elements()
@@ -72,18 +72,18 @@ class SpectralNorm(keras.layers.Layer):
         self.v = self.add_weight(name="v", shape=(1, rest), initializer="zeros", **state)
         self.update_u()
 
-    def update_u(self, iterations=1):
+    def update_u(self, iterations: int = 1) -> None:
         """Advances the power iteration."""
         u, v = power_iteration(self.kernel.value, self.u.value, iterations)
         self.u.assign(u)
         self.v.assign(v)
 
-    def normalised_kernel(self):
+    def normalised_kernel(self) -> tf.Tensor:
         """kernel / sigma."""
         return normalised(self.kernel, self.u, self.v)
 
 
-def update_spectral_norms(network):
+def update_spectral_norms(network: keras.Model) -> None:
     """One power iteration of every spectrally normalised layer that a network holds itself."""
     for layer in network.layers:
         if isinstance(layer, SpectralNorm):
@@ -99,15 +99,15 @@ class SpectralConv2D(SpectralNorm):
       strides: in both directions.
     """
 
-    def __init__(self, filters, kernel_size, strides=1, **kwargs):
+    def __init__(self, filters: int, kernel_size: int, strides: int = 1, **kwargs):
         super().__init__(**kwargs)
         self.filters, self.kernel_size, self.strides = filters, kernel_size, strides
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         """Makes the weights."""
         self.build_kernel((self.kernel_size, self.kernel_size, input_shape[-1], self.filters))
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         """[B, H, W, C] -> [B, H / strides, W / strides, filters] in the compute dtype."""
         x = tf.cast(x, self.compute_dtype)
         return conv2d(x, self.normalised_kernel(), self.bias, self.strides)
@@ -120,15 +120,15 @@ class SpectralDense(SpectralNorm):
       units: output features.
     """
 
-    def __init__(self, units, **kwargs):
+    def __init__(self, units: int, **kwargs):
         super().__init__(**kwargs)
         self.units = units
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         """Makes the weights."""
         self.build_kernel((input_shape[-1], self.units))
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         """[B, features] -> [B, units] in the compute dtype."""
         x = tf.cast(x, self.compute_dtype)
         return tf.nn.bias_add(x @ tf.cast(self.normalised_kernel(), x.dtype), tf.cast(self.bias, x.dtype))

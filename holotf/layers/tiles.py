@@ -10,6 +10,8 @@ oneDNN is at half its speed and less in transposed convolutions of many channels
 image, and it lays patches out in memory. Ours read the patches where they lie.
 """
 
+import types
+
 import tensorflow as tf
 
 from holotf import native
@@ -18,20 +20,20 @@ _FORMATS = {4: "NHWC", 5: "NDHWC"}  # said, since the gradients of an eager 3D c
 _NARROW = 16  # channels: with fewer on either side, most of a tile would be empty
 
 
-def available(*tensors: tf.Tensor):
+def available(*tensors: tf.Tensor) -> types.ModuleType | None:
     """The op library if it multiplies matrices of bfloat16, and can work on these tensors here and now; or None."""
     ops = native.kernels(*tensors)
     return ops if hasattr(ops, "holotf_gather") else None
 
 
-def faster(x: tf.Tensor, kernel: tf.Tensor):
+def faster(x: tf.Tensor, kernel: tf.Tensor) -> types.ModuleType | None:
     """`available` where tiles are faster than oneDNN: for bfloat16 and as many channels as fill a tile; or None."""
     if x.dtype != tf.bfloat16 or min(kernel.shape[-2:]) < _NARROW:
         return None
     return available(x, kernel)
 
 
-def spread(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, stride: int, ops) -> tf.Tensor:
+def spread(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, stride: int, ops: types.ModuleType) -> tf.Tensor:
     """A transposed convolution.
 
     Args:
@@ -68,7 +70,7 @@ def spread(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, stride: int, ops) -
     return run(x, kernel, tf.cast(bias, tf.float32))
 
 
-def gather(x: tf.Tensor, kernel: tf.Tensor, stride: int, ops) -> tf.Tensor:
+def gather(x: tf.Tensor, kernel: tf.Tensor, stride: int, ops: types.ModuleType) -> tf.Tensor:
     """A convolution, the adjoint of `spread`.
 
     Args:
@@ -101,7 +103,7 @@ def gather(x: tf.Tensor, kernel: tf.Tensor, stride: int, ops) -> tf.Tensor:
     return run(x, kernel)
 
 
-def gather_wide(x: tf.Tensor, kernel: tf.Tensor, ops) -> tf.Tensor:
+def gather_wide(x: tf.Tensor, kernel: tf.Tensor, ops: types.ModuleType) -> tf.Tensor:
     """A 2D convolution of stride 1 in float32 of a bfloat16 image, which waits for its gradient as it came.
 
     The kernel, and the gradient, are split into parts of bfloat16, which fill channels of a tile that few outputs would leave

@@ -4,10 +4,12 @@ import ast
 import importlib
 from pathlib import Path
 
+from ml_collections import ConfigDict
+
 from holotf.errors import require
 
 
-def build(config):
+def build(config: ConfigDict):
     """The model that `config.model.name` names: a `holotf.models.base.Learner`.
 
     A model is a module of this package with a function `build(config)`.

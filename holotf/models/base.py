@@ -1,10 +1,12 @@
 """What a model is: a `Learner` can be trained, a `Generative` one makes images, a `Turnable` one makes them from any view."""
 
 import math
+from collections.abc import Iterable, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
+from ml_collections import ConfigDict
 
 from holotf import optimizers, views
 from holotf.errors import require
@@ -47,7 +49,7 @@ class Learner(keras.Model):
     PARTS = ()  # attributes that a checkpoint holds, each with `variables`
     FEATURES = ("image",)  # of the data that a batch holds; with several data sets side by side, {source: features}
 
-    def __init__(self, config):
+    def __init__(self, config: ConfigDict):
         super().__init__(autocast=False)
         train = config.train
         for name in ("kimg", "log_kimg", "sample_kimg", "checkpoint_kimg"):
@@ -68,7 +70,7 @@ class Learner(keras.Model):
         """Further arguments of `train_step` in an iteration, counted from 0: Python values, each of them a trace."""
         return {}
 
-    def train_step(self, batch) -> dict:
+    def train_step(self, batch: dict) -> dict:
         """One iteration.
 
         Args:
@@ -87,7 +89,7 @@ class Learner(keras.Model):
         """(module, signatures) to export."""
         raise NotImplementedError
 
-    def pictures(self, batch) -> dict:
+    def pictures(self, batch: dict) -> dict:
         """What TensorBoard shows of a model in training: {name: uint8 [H, W, 3] array}."""
         return {}
 
@@ -121,7 +123,7 @@ class Generative(Learner):
     A subclass has `draw` and `images`, and tells what is served by `served_variables`.
     """
 
-    def draw(self, n: int, seed) -> tuple:
+    def draw(self, n: int, seed: tf.Tensor | Sequence[int]) -> tuple:
         """The inputs of `n` images: a tuple of tensors whose first axis is n, the latent first. `seed` is [2] int32."""
         raise NotImplementedError
 
@@ -129,16 +131,16 @@ class Generative(Learner):
         """What `draw` gives -> uint8 [B, H, W, 3]."""
         raise NotImplementedError
 
-    def served_variables(self) -> list:
+    def served_variables(self) -> Sequence[keras.Variable]:
         """The Keras variables that `images` reads."""
         raise NotImplementedError
 
     @tf.function(autograph=False)
-    def sample(self, *inputs):
+    def sample(self, *inputs) -> tf.Tensor:
         """`images`, as a graph of its own."""
         return self.images(*inputs)
 
-    def latents(self, seeds) -> tf.Tensor:
+    def latents(self, seeds: Iterable[int]) -> tf.Tensor:
         """The latent of each seed: [len(seeds), Z], each a function of its seed alone."""
         return tf.stack([self.draw(1, [seed, 0])[0][0] for seed in seeds])
 
@@ -146,7 +148,7 @@ class Generative(Learner):
         """What `images` takes beside the latent, at rest: a tuple of tensors whose first axis is n."""
         return ()
 
-    def interpolate(self, latents, steps: int) -> np.ndarray:
+    def interpolate(self, latents: tf.Tensor, steps: int) -> np.ndarray:
         """From each latent to the next and from the last to the first, in equal steps, all else at rest.
 
         Args:
@@ -160,7 +162,7 @@ class Generative(Learner):
         pairs = zip(latents, tf.roll(latents, -1, axis=0), strict=True)
         return np.stack([self.sample(a * (1.0 - t) + b * t, *self.resting(steps)).numpy() for a, b in pairs])
 
-    def pictures(self, batch) -> dict:
+    def pictures(self, batch: dict) -> dict:
         """`samples`: on the left fresh ones, and beside them those of the batch."""
         side = math.isqrt(len(batch["image"]))
         fresh = self.sample(*self.draw(side * side, [int(self.iteration.numpy()) % 2**31, 0])).numpy()
@@ -197,7 +199,7 @@ class Turnable(Generative):
       UserError: a range of views that is none.
     """
 
-    def __init__(self, config, *arguments):
+    def __init__(self, config: ConfigDict, *arguments):
         views.check(config.views)
         super().__init__(config, *arguments)
 
@@ -210,7 +212,7 @@ class Turnable(Generative):
         """The view from the middle of the ranges: ([n, 6],)."""
         return (views.resting(self.config.views, n),)
 
-    def sweep(self, latents, name: str, steps: int, **columns: float) -> np.ndarray:
+    def sweep(self, latents: tf.Tensor, name: str, steps: int, **columns: float) -> np.ndarray:
         """Each object while one property of the view runs through its range and the others rest.
 
         Args:
@@ -225,7 +227,7 @@ class Turnable(Generative):
         asked = views.sweep(self.config.views, name, steps, **columns)
         return np.stack([self.sample(z[None], asked).numpy() for z in latents])
 
-    def pictures(self, batch) -> dict:
+    def pictures(self, batch: dict) -> dict:
         """`samples`, and `sweep/azimuth_deg` and `sweep/elevation_deg` of eight objects, one a row."""
         latents = self.latents(range(8))
         names = ("azimuth_deg", "elevation_deg")

@@ -1,9 +1,11 @@
 """DCGAN (Radford, Metz and Chintala 2015, arXiv 1511.06434), and under other losses and norms LSGAN, WGAN-GP and SN-GAN."""
 
 import math
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
+from ml_collections import ConfigDict
 
 from holotf.errors import UserError, require
 from holotf.layers.convolution import Conv2D, ConvTranspose
@@ -17,7 +19,7 @@ SIZES = (32, 64, 128)
 NORMS = ("batch", "spectral", "none")
 
 
-def widths(image_size, width):
+def widths(image_size: int, width: int) -> list[int]:
     """Channels at image_size / 2, / 4, ... and last 4 px: doubled at each."""
     return [width * 2**level for level in range(int(math.log2(image_size // 4)))]
 
@@ -33,7 +35,7 @@ class Generator(keras.Model):
       gf: channels before the last layer; 128 in the paper.
     """
 
-    def __init__(self, image_size, z_dim, gf, **kwargs):
+    def __init__(self, image_size: int, z_dim: int, gf: int, **kwargs):
         super().__init__(autocast=False, **kwargs)
         *narrower, widest = widths(image_size, gf)
         self.project = keras.layers.Dense(4 * 4 * widest, use_bias=False, kernel_initializer=normal())
@@ -42,7 +44,7 @@ class Generator(keras.Model):
         self.to_rgb = ConvTranspose(3, 5, dtype="float32")
         make_weights(self, [1, z_dim])
 
-    def call(self, z, training=False):
+    def call(self, z: tf.Tensor, training: bool = False) -> tf.Tensor:
         """[B, Z] float32 in [-1, 1] -> [B, H, W, 3] float32 in [-1, 1]."""
         x = self.project(z)
         x = tf.reshape(x, [-1, 4, 4, x.shape[-1] // 16])  # [B,4*4*C] -> [B,4,4,C]
@@ -64,7 +66,7 @@ class Discriminator(keras.Model):
       norm: "batch", "spectral" or "none".
     """
 
-    def __init__(self, image_size, df, norm, **kwargs):
+    def __init__(self, image_size: int, df: int, norm: str, **kwargs):
         super().__init__(autocast=False, **kwargs)
         first, *wider = widths(image_size, df)
         if norm == "spectral":
@@ -77,7 +79,7 @@ class Discriminator(keras.Model):
         self.norms = [BatchNorm(negative_slope=0.2) for _ in wider] if norm == "batch" else []
         make_weights(self, [1, image_size, image_size, 3])
 
-    def call(self, images, training=False):
+    def call(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
         """[B, H, W, 3] float32 in [-1, 1] -> {"logits": [B] float32}."""
         x = leaky_relu(self.convs[0](images), 0.2)
         for level, conv in enumerate(self.convs[1:]):
@@ -97,7 +99,7 @@ class DCGAN(GAN):
       UserError: a size or a norm that the networks cannot have.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: ConfigDict):
         m, loss = config.model, config.loss
         require(m.image_size in SIZES, "model.image_size", m.image_size, "32, 64 or 128")
         require(m.d_norm in NORMS, "model.d_norm", m.d_norm, "batch, spectral or none")
@@ -113,11 +115,11 @@ class DCGAN(GAN):
         )
         self.one_batch = m.d_norm != "batch"
 
-    def draw(self, n, seed):
+    def draw(self, n: int, seed: tf.Tensor | Sequence[int]) -> tuple[tf.Tensor]:
         """Latents z ~ U(-1, 1): ([n, Z],)."""
         return (tf.random.stateless_uniform([n, self.config.model.z_dim], seed, -1.0, 1.0),)
 
 
-def build(config):
+def build(config: ConfigDict) -> DCGAN:
     """The model of an experiment. Raises `UserError` where the config asks for what cannot be."""
     return DCGAN(config)

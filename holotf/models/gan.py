@@ -2,8 +2,11 @@
 
 import functools
 import math
+from collections.abc import Callable, Sequence
 
+import keras
 import tensorflow as tf
+from ml_collections import ConfigDict
 
 from holotf import losses
 from holotf.errors import UserError, require
@@ -46,7 +49,9 @@ class GAN(Generative):
     PARTS = ("generator", "ema_generator", "discriminator", "d_optimizer", "g_optimizer")  # what a checkpoint holds
     one_batch = True  # whether D may see real and made images in one batch; not where its layers mix images
 
-    def __init__(self, config, make_generator, make_discriminator):
+    def __init__(
+        self, config: ConfigDict, make_generator: Callable[[], keras.Model], make_discriminator: Callable[[], keras.Model]
+    ):
         super().__init__(config)
         loss, train = config.loss, config.train
         require(loss.gan in losses.PAIRS, "loss.gan", loss.gan, ", ".join(losses.PAIRS))
@@ -71,7 +76,7 @@ class GAN(Generative):
         self.d_optimizer = self._optimizer("d", "d_lr", self.iterations, self.discriminator.trainable_variables)
         self.g_optimizer = self._optimizer("g", "g_lr", turns * train.g_steps, self.generator.trainable_variables)
 
-    def step_options(self, iteration):
+    def step_options(self, iteration: int) -> dict[str, bool]:
         """Whether the generator plays: in the last of as many iterations as `train.d_steps` says of this time.
 
         More discriminator updates early on: Arjovsky et al. 2017 (arXiv 1701.07875) train the critic "till optimality".
@@ -79,36 +84,38 @@ class GAN(Generative):
         updates = next(n for first, n in reversed(self._phases) if iteration >= first)
         return {"play": (iteration + 1) % updates == 0}
 
-    def learning_rates(self):
+    def learning_rates(self) -> dict[str, float]:
         """The rates now: {"d": float, "g": float}."""
         return {k: float(optimizer.learning_rate) for k, optimizer in (("d", self.d_optimizer), ("g", self.g_optimizer))}
 
-    def images(self, *inputs):
+    def images(self, *inputs) -> tf.Tensor:
         """Images of the averaged generator: its inputs -> uint8 [B, H, W, 3]."""
         return to_uint8(self.ema_generator(*inputs))
 
-    def served_variables(self):
+    def served_variables(self) -> Sequence[keras.Variable]:
         """Those of the averaged generator."""
         return self.ema_generator.variables
 
-    def condition_of_real(self, batch):
+    def condition_of_real(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         """What the discriminator is told beside the real images of a batch: a tuple of tensors whose first axis is B."""
         return ()
 
-    def condition_of_made(self, inputs):
+    def condition_of_made(self, inputs: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
         """What it is told beside the images made of `inputs`, which `draw` gave."""
         return ()
 
-    def discriminator_terms(self, real, fake, inputs):
+    def discriminator_terms(
+        self, real: dict[str, tf.Tensor], fake: dict[str, tf.Tensor], inputs: tuple[tf.Tensor, ...]
+    ) -> dict[str, tf.Tensor]:
         """Further losses of the discriminator: a dict of scalars. `real` and `fake` are its outputs on both halves."""
         return {}
 
-    def generator_terms(self, fake, inputs):
+    def generator_terms(self, fake: dict[str, tf.Tensor], inputs: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
         """Further losses of the generator: a dict of scalars. `fake` is the discriminator's output on its images."""
         return {}
 
     @tf.autograph.experimental.do_not_convert  # no tensor decides a branch here, and conversion only slows the trace
-    def train_step(self, batch, play=True):
+    def train_step(self, batch: dict[str, tf.Tensor], play: bool = True) -> dict[str, tf.Tensor]:
         """One iteration: a discriminator update and, where the generator plays, `g_steps` updates of its own.
 
         Every update has draws of its own, but for the first generator update, which goes on with the images of the

@@ -1,9 +1,11 @@
 """HoloGAN (Nguyen-Phuoc et al., ICCV 2019, arXiv 1904.01326): a generator whose objects can be turned."""
 
 import math
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
+from ml_collections import ConfigDict
 
 from holotf import losses, renderers, views
 from holotf.errors import UserError, require
@@ -44,15 +46,15 @@ class Generator(keras.Model):
 
     def __init__(
         self,
-        image_size,
-        z_dim,
-        gf,
-        variant,
-        renderer="projection",
-        upsampling="nearest",
-        rgb_skip=True,
-        adain_map="linear",
-        adain_stddev=0.1,
+        image_size: int,
+        z_dim: int,
+        gf: int,
+        variant: str,
+        renderer: str = "projection",
+        upsampling: str = "nearest",
+        rgb_skip: bool = True,
+        adain_map: str = "linear",
+        adain_stddev: float = 0.1,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -78,7 +80,7 @@ class Generator(keras.Model):
         self.skip = Conv2D(3, 1, dtype="float32") if rgb_skip else None
         make_weights(self, [1, z_dim], [1, len(views.COLUMNS)])
 
-    def call(self, z, views):
+    def call(self, z: tf.Tensor, views: tf.Tensor) -> tf.Tensor:
         """Images of the objects `z` from `views`. What comes before the rotation is done once for each object.
 
         Args:
@@ -98,7 +100,7 @@ class Generator(keras.Model):
             x += tf.image.resize(self.skip(rendered["composited"]), x.shape[1:3], "bilinear")
         return tf.tanh(x)
 
-    def volume(self, z):
+    def volume(self, z: tf.Tensor) -> tf.Tensor:
         """The objects, before any turn: [N, Z] -> [N, 16, 16, 16, gf] in the compute dtype."""
         x = tf.cast(tf.repeat(self.constant, tf.shape(z)[0], axis=0), self.compute_dtype)  # [N,4,4,4,8gf]
         x = self.norm_3d[0](x, z)
@@ -106,7 +108,7 @@ class Generator(keras.Model):
             x = norm(up(x), z)
         return x
 
-    def look(self, z, views):
+    def look(self, z: tf.Tensor, views: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Depth and opacity, [B, 16, 16] each, as the compositing renderer's `look` gives them, under the arguments of `call`."""
         return self.renderer.look(self._spread(self.volume(z), z, views)[0], views)
 
@@ -136,7 +138,9 @@ class Discriminator(keras.Model):
       azimuth: whether there is a head that reads the azimuth.
     """
 
-    def __init__(self, image_size, z_dim, df, style, instance_norm=True, azimuth=False, **kwargs):
+    def __init__(
+        self, image_size: int, z_dim: int, df: int, style: bool, instance_norm: bool = True, azimuth: bool = False, **kwargs
+    ):
         super().__init__(autocast=False, **kwargs)
         levels = 4 if image_size == 128 else 3
         self.first = Conv2D(df, 5, 2, kernel_initializer=normal())
@@ -150,7 +154,7 @@ class Discriminator(keras.Model):
         self.azimuth = keras.layers.Dense(2, kernel_initializer=normal(), dtype="float32") if azimuth else None
         make_weights(self, [1, image_size, image_size, 3])
 
-    def call(self, images):
+    def call(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """[B, H, W, 3] float32 in [-1, 1] -> dict of float32.
 
         logits [B] and z_hat [B, Z]; where there are such heads, style [B, levels] and azimuth [B, 2], its cosine and sine.
@@ -184,7 +188,7 @@ class HoloGAN(Turnable, GAN):
       UserError: a size, variant or view range that the networks cannot have.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: ConfigDict):
         m, loss = config.model, config.loss
         require(m.image_size in SIZES, "model.image_size", m.image_size, "32, 64 or 128")
         require(m.variant in VARIANTS, "model.variant", m.variant, "compositing, paper or official")
@@ -207,13 +211,15 @@ class HoloGAN(Turnable, GAN):
             ),
         )
 
-    def draw(self, n, seed):
+    def draw(self, n: int, seed: tf.Tensor | Sequence[int]) -> tuple[tf.Tensor, tf.Tensor]:
         """Latents z ~ U(-1, 1) [n, Z] and views [n, 6], uniform in the config's ranges, one per image."""
         z_seed, view_seed = tf.unstack(tf.random.split(seed, 2))
         z = tf.random.stateless_uniform([n, self.config.model.z_dim], z_seed, -1.0, 1.0)
         return z, views.draw(self.config.views, n, view_seed)
 
-    def discriminator_terms(self, real, fake, inputs):
+    def discriminator_terms(
+        self, real: dict[str, tf.Tensor], fake: dict[str, tf.Tensor], inputs: tuple[tf.Tensor, ...]
+    ) -> dict[str, tf.Tensor]:
         """What both players want, and style: the statistics of real images are to be told from made ones', level by level."""
         terms = self._shared_terms(fake, inputs)
         if "style" in fake:
@@ -222,7 +228,7 @@ class HoloGAN(Turnable, GAN):
             )
         return terms
 
-    def generator_terms(self, fake, inputs):
+    def generator_terms(self, fake: dict[str, tf.Tensor], inputs: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
         """What both players want, and style: the statistics of made images are to pass for those of real ones (equation 4)."""
         terms = self._shared_terms(fake, inputs)
         if "style" in fake:
@@ -239,11 +245,11 @@ class HoloGAN(Turnable, GAN):
             terms["loss/azimuth"] = weights.lambda_azimuth * losses.azimuth(asked[:, 0], fake["azimuth"])
         return terms
 
-    def served_variables(self):
+    def served_variables(self) -> Sequence[keras.Variable]:
         """Those of the averaged generator and of the discriminator, which reads latents."""
         return (*self.ema_generator.variables, *self.discriminator.variables)
 
-    def endpoints(self):
+    def endpoints(self) -> dict:
         """`generate`, `sample`, `encode`. Angles are degrees, the camera's; images uint8 [B, H, W, 3]."""
         size, z_dim = self.config.model.image_size, self.config.model.z_dim
 
@@ -268,6 +274,6 @@ class HoloGAN(Turnable, GAN):
         }
 
 
-def build(config):
+def build(config: ConfigDict) -> HoloGAN:
     """The model of an experiment. Raises `UserError` where the config asks for what cannot be."""
     return HoloGAN(config)

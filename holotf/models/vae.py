@@ -1,11 +1,13 @@
 """Convolutional variational autoencoder (Kingma and Welling 2013, arXiv 1312.6114; beta: Higgins et al. 2017)."""
 
 import math
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras.initializers import GlorotUniform
+from ml_collections import ConfigDict
 
 from holotf import losses
 from holotf.errors import require
@@ -32,13 +34,13 @@ class Encoder(keras.Model):
       df: width of the first convolution.
     """
 
-    def __init__(self, image_size, z_dim, df, **kwargs):
+    def __init__(self, image_size: int, z_dim: int, df: int, **kwargs):
         super().__init__(autocast=False, **kwargs)
         self.convs = [Conv2D(filters, 4, 2, kernel_initializer=GlorotUniform()) for filters in _widths(image_size, df)]
         self.posterior = keras.layers.Dense(2 * z_dim, dtype="float32")
         make_weights(self, [1, image_size, image_size, 3])
 
-    def call(self, images):
+    def call(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """[B, H, W, 3] float32 in [-1, 1] -> mean and log-variance of q(z|x), each [B, Z] float32."""
         x = images
         for conv in self.convs:
@@ -56,7 +58,7 @@ class Decoder(keras.Model):
       gf: channels before the last layer.
     """
 
-    def __init__(self, image_size, z_dim, gf, **kwargs):
+    def __init__(self, image_size: int, z_dim: int, gf: int, **kwargs):
         super().__init__(autocast=False, **kwargs)
         *narrower, widest = _widths(image_size, gf)
         self.project = keras.layers.Dense(4 * 4 * widest)
@@ -64,7 +66,7 @@ class Decoder(keras.Model):
         self.to_rgb = ConvTranspose(3, 4, kernel_initializer=GlorotUniform(), dtype="float32")
         make_weights(self, [1, z_dim])
 
-    def call(self, z):
+    def call(self, z: tf.Tensor) -> tf.Tensor:
         """[B, Z] float32 -> the mean image of p(x|z), [B, H, W, 3] float32 in [-1, 1]."""
         x = leaky_relu(self.project(z), 0.2)
         x = tf.reshape(x, [-1, 4, 4, x.shape[-1] // 16])  # [B,4*4*C] -> [B,4,4,C]
@@ -73,7 +75,13 @@ class Decoder(keras.Model):
         return tf.tanh(self.to_rgb(x))
 
 
-def negative_elbo(encode, decode, x, noise, deviation):
+def negative_elbo(
+    encode: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+    decode: Callable[[tf.Tensor], tf.Tensor],
+    x: tf.Tensor,
+    noise: tf.Tensor,
+    deviation: float,
+) -> tuple[tf.Tensor, tf.Tensor]:
     """The two terms of -ELBO = E_q [-log p(x|z)] + KL(q(z|x) || N(0, I)), in nats an example, means over the batch.
 
     z = mean + exp(log_variance / 2) noise. p(x|z) = N(x; decode(z), deviation^2 I), summed over all pixels and channels.
@@ -106,7 +114,7 @@ class VAE(Generative):
 
     PARTS = ("encoder", "decoder", "vae_optimizer")  # what a checkpoint holds
 
-    def __init__(self, config):
+    def __init__(self, config: ConfigDict):
         super().__init__(config)
         m = config.model
         require(m.image_size in SIZES, "model.image_size", m.image_size, "32, 64 or 128")
@@ -120,12 +128,12 @@ class VAE(Generative):
         self._trained = self.encoder.trainable_variables + self.decoder.trainable_variables
         self.vae_optimizer = self._optimizer("vae", "lr", self.iterations, self._trained)
 
-    def learning_rates(self):
+    def learning_rates(self) -> dict[str, float]:
         """The rate now: {"vae": float}."""
         return {"vae": float(self.vae_optimizer.learning_rate)}
 
     @tf.autograph.experimental.do_not_convert  # no tensor decides a branch here, and conversion only slows the trace
-    def train_step(self, batch):
+    def train_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One update.
 
         Args:
@@ -145,44 +153,44 @@ class VAE(Generative):
         self.iteration.assign_add(1)
         return logs
 
-    def beta(self):
+    def beta(self) -> tf.Tensor | float:
         """Weight of the KL term now: from 0 to `model.beta` over `model.beta_warmup_kimg` (Bowman et al. 2016, section 3.1)."""
         m = self.config.model
         return m.beta * tf.minimum(1.0, self._kimg() / m.beta_warmup_kimg) if m.beta_warmup_kimg else m.beta
 
-    def draw(self, n, seed):
+    def draw(self, n: int, seed: tf.Tensor | Sequence[int]) -> tuple[tf.Tensor]:
         """Latents z ~ N(0, I): ([n, Z],)."""
         return (tf.random.stateless_normal([n, self.config.model.z_dim], seed),)
 
-    def images(self, z):
+    def images(self, z: tf.Tensor) -> tf.Tensor:
         """The mean images of p(x|z): [B, Z] -> uint8 [B, H, W, 3]."""
         return to_uint8(self.decoder(z))
 
-    def encode(self, images):
+    def encode(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """uint8 [B, H, W, 3] -> mean and log-variance of q(z|x), each [B, Z] float32."""
         return self.encoder(to_float(images))
 
     @tf.function(autograph=False)
-    def reconstruct(self, images):
+    def reconstruct(self, images: tf.Tensor) -> tf.Tensor:
         """Each image through the mean of its posterior: uint8 [B, H, W, 3] -> the same."""
         return self.images(self.encode(images)[0])
 
-    def pictures(self, batch):
+    def pictures(self, batch: dict[str, tf.Tensor]) -> dict[str, np.ndarray]:
         """`samples`, and `reconstructions`: rows of real images, each with its reconstructions below."""
         side = math.isqrt(len(batch["image"]))
         pairs = np.stack([batch["image"].numpy(), self.reconstruct(batch["image"]).numpy()])[:, : side * side]  # [2,R*R,H,W,3]
         rows = pairs.reshape(2, side, side, *pairs.shape[2:]).swapaxes(0, 1)  # [2,R,R,H,W,3] -> [R,2,R,H,W,3]
         return super().pictures(batch) | {"reconstructions": grid(rows.reshape(2 * side, side, *pairs.shape[2:]))}
 
-    def served_variables(self):
+    def served_variables(self) -> Sequence[keras.Variable]:
         """Those of both networks."""
         return (*self.encoder.variables, *self.decoder.variables)
 
-    def servable(self):
+    def servable(self) -> tuple[tf.Module, dict]:
         """(module, signatures) to export: `encode`, `decode`, `sample`; `decode` is the default."""
         return serve(self.served_variables(), "decode", self.endpoints())
 
-    def endpoints(self):
+    def endpoints(self) -> dict:
         """`encode`, `decode`, `sample`. Images are uint8 [B, H, W, 3]."""
         size, z_dim = self.config.model.image_size, self.config.model.z_dim
 
@@ -197,6 +205,6 @@ class VAE(Generative):
         }
 
 
-def build(config):
+def build(config: ConfigDict) -> VAE:
     """The model of an experiment. Raises `UserError` where the config asks for what cannot be."""
     return VAE(config)

@@ -16,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 import threading
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import tensorflow as tf
@@ -29,7 +31,7 @@ _thread = threading.local()
 
 
 @contextlib.contextmanager
-def off():
+def off() -> Iterator[None]:
     """What this thread traces in this context does without the kernels."""
     before, _thread.off = getattr(_thread, "off", False), True
     try:
@@ -38,12 +40,12 @@ def off():
         _thread.off = before
 
 
-def switch(on):
+def switch(on: bool) -> None:
     """Allows the kernels, or forbids them, for the process (`device.native_kernels`)."""
     _allowed["process"] = on
 
 
-def kernels(*tensors):
+def kernels(*tensors) -> types.ModuleType | None:
     """The op library if it can work on these tensors here and now, or None.
 
     Args:
@@ -58,7 +60,7 @@ def kernels(*tensors):
     return _load()
 
 
-def differentiable(kernel, formula):
+def differentiable(kernel: Callable, formula: Callable) -> Callable:
     """A function that is computed by our kernels and differentiated by a formula.
 
     Args:
@@ -83,7 +85,7 @@ def differentiable(kernel, formula):
 
 
 @functools.cache
-def threads():
+def threads() -> int:
     """Threads that one kernel uses: TensorFlow's own number where it was set, otherwise one a core."""
     return tf.config.threading.get_intra_op_parallelism_threads() or len(os.sched_getaffinity(0))
 

@@ -6,11 +6,14 @@ float tensors. "features" [B, H, W, filters] is what the 2D network goes on with
 
 import importlib
 import pkgutil
+from collections.abc import Sequence
+
+import keras
 
 from holotf.errors import UserError
 
 
-def build(name, filters, negative_slope, convolutions=()):
+def build(name: str, filters: int, negative_slope: float, convolutions: Sequence[int] = ()) -> keras.layers.Layer:
     """The renderer of that name.
 
     Args:

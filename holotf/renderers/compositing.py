@@ -4,6 +4,8 @@ Nothing here depends on the view but the turn itself, so what opposite views see
 one turn of the view can only be one turn of the object: docs/decisions/0005-compositing.md.
 """
 
+from collections.abc import Sequence
+
 import keras
 import tensorflow as tf
 
@@ -13,7 +15,7 @@ from holotf.layers.normalise import leaky_relu
 from holotf.layers.rigid import coverage, inverse_view_matrix, resample
 
 
-def composite(volume, density, ground):
+def composite(volume: tf.Tensor, density: tf.Tensor, ground: tf.Tensor | keras.Variable) -> tuple[tf.Tensor, tf.Tensor]:
     """Emission and absorption along depth, in front of a ground: what each pixel sees.
 
     seen = sum_d w_d x_d + (1 - sum_d w_d) ground,  w_d = exp(-sum of density over the slices before d) (1 - exp(-density_d)).
@@ -33,7 +35,9 @@ def composite(volume, density, ground):
     return seen + behind[..., tf.newaxis] * ground, weights
 
 
-def density(turned, matrix, kernel, bias):
+def density(
+    turned: tf.Tensor, matrix: tf.Tensor, kernel: tf.Tensor | keras.Variable, bias: tf.Tensor | keras.Variable
+) -> tf.Tensor:
     """What each sample of a turned volume absorbs: inside softplus(w . x + b), inside being the share that the volume covers.
 
     Args:
@@ -48,7 +52,7 @@ def density(turned, matrix, kernel, bias):
     return tf.math.softplus(logits) * coverage(matrix, turned.shape[1])
 
 
-def depth_and_opacity(weights):
+def depth_and_opacity(weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Where along its ray, and how surely, each pixel sees something.
 
     Args:
@@ -97,14 +101,14 @@ class Renderer(keras.layers.Layer):
       convolutions: must be empty: a convolution between the turn and the compositing would see the angle.
     """
 
-    def __init__(self, filters, negative_slope, convolutions=(), **kwargs):
+    def __init__(self, filters: int, negative_slope: float, convolutions: Sequence[int] = (), **kwargs):
         super().__init__(autocast=False, **kwargs)
         if convolutions:
             raise UserError("model.renderer='compositing' with 3D convolutions after the turn: use model.variant=compositing")
         self.negative_slope = negative_slope
         self.mix = Conv2D(filters, 1)
 
-    def build(self, volume_shape, views_shape):
+    def build(self, volume_shape: tuple, views_shape: tuple) -> None:
         """Makes the weights."""
         batch, _, height, width, channels = volume_shape
         normal, constant = keras.initializers.RandomNormal(stddev=0.02), keras.initializers.Constant(-2.0)
@@ -113,7 +117,7 @@ class Renderer(keras.layers.Layer):
         self.ground = self.add_weight(name="ground", shape=(channels,), initializer="zeros", autocast=False)
         self.mix.build((batch, height, width, channels))
 
-    def call(self, volume, views):
+    def call(self, volume: tf.Tensor, views: tf.Tensor) -> dict[str, tf.Tensor]:
         """Volume [B, N, N, N, C], views [B, 6] float32 -> dict.
 
         "features" [B, N, N, filters] in the compute dtype, "composited" [B, N, N, C] float32, before the 1x1 convolution.
@@ -121,7 +125,7 @@ class Renderer(keras.layers.Layer):
         seen = _fused(*map(tf.convert_to_tensor, self._turned(volume, views)))
         return {"features": leaky_relu(self.mix(tf.cast(seen, self.compute_dtype)), self.negative_slope), "composited": seen}
 
-    def look(self, volume, views):
+    def look(self, volume: tf.Tensor, views: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Depth and opacity of each pixel: volume [B, N, N, N, C], views [B, 6] -> `depth_and_opacity`, [B, N, N] each."""
         turned, matrix, kernel, bias, ground = self._turned(volume, views)
         return depth_and_opacity(composite(turned, density(turned, matrix, kernel, bias), ground)[1])

@@ -4,6 +4,8 @@ It can read the angle of the view off the turned volume (the corners that turned
 of the view to be one turn of the object: docs/decisions/0005-compositing.md.
 """
 
+from collections.abc import Sequence
+
 import keras
 import tensorflow as tf
 
@@ -22,17 +24,17 @@ class Projection(keras.layers.Layer):
       negative_slope: of the leaky ReLU; 0 is a ReLU.
     """
 
-    def __init__(self, filters, negative_slope, **kwargs):
+    def __init__(self, filters: int, negative_slope: float, **kwargs):
         super().__init__(**kwargs)
         self.negative_slope = negative_slope
         self.mix = Conv2D(filters, 1)
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         """Makes the weights."""
         batch, depth, height, width, channels = input_shape
         self.mix.build((batch, height, width, depth * channels))
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         """[B, D, H, W, C] -> [B, H, W, filters]."""
         _, depth, height, width, channels = x.shape
         x = tf.transpose(x, [0, 2, 3, 1, 4])  # [B,D,H,W,C] -> [B,H,W,D,C]
@@ -49,7 +51,7 @@ class Renderer(keras.layers.Layer):
       convolutions: widths of the 3D convolutions.
     """
 
-    def __init__(self, filters, negative_slope, convolutions=(), **kwargs):
+    def __init__(self, filters: int, negative_slope: float, convolutions: Sequence[int] = (), **kwargs):
         super().__init__(autocast=False, **kwargs)
         self.negative_slope = negative_slope
         self.convolutions = [
@@ -58,7 +60,7 @@ class Renderer(keras.layers.Layer):
         ]
         self.projection = Projection(filters, negative_slope)
 
-    def call(self, volume, views):
+    def call(self, volume: tf.Tensor, views: tf.Tensor) -> dict[str, tf.Tensor]:
         """Volume [B, D, H, W, C], views [B, 6] float32 -> {"features": [B, H, W, filters]}."""
         x = rigid_transform(volume, views)
         for convolution in self.convolutions:
