@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from holotf.layers.initialisers import normal
 from holotf.layers.normalise import instance_norm
 
 
@@ -24,7 +25,7 @@ class AdaIN(keras.layers.Layer):
 
     def build(self, x_shape: tuple, z_shape: tuple) -> None:
         """Makes the weights."""
-        normal = keras.initializers.RandomNormal(stddev=self.stddev)
+        initial = normal(self.stddev)
         self.channels = channels = x_shape[-1]
 
         # Deviation: with the linear map the scale starts around 1 (StyleGAN's practice), not around 0; the released code's
@@ -32,7 +33,7 @@ class AdaIN(keras.layers.Layer):
         def bias(shape, dtype=None):
             return tf.concat([tf.fill([channels], 0.0 if self.relu_map else 1.0), tf.zeros([channels])], 0)
 
-        self.kernel = self.add_weight(name="kernel", shape=(z_shape[-1], 2 * channels), initializer=normal, autocast=False)
+        self.kernel = self.add_weight(name="kernel", shape=(z_shape[-1], 2 * channels), initializer=initial, autocast=False)
         self.bias = self.add_weight(name="bias", shape=(2 * channels,), initializer=bias, autocast=False)
 
     def call(self, x: tf.Tensor, z: tf.Tensor) -> tf.Tensor:

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from holotf import native
+from holotf.layers.initialisers import normal
 
 
 def _terms(x, scale, shift, epsilon):
@@ -178,7 +179,7 @@ class BatchNorm(keras.layers.Layer):
 
     def build(self, input_shape: tuple) -> None:
         """Makes the weights and the moving averages."""
-        near_1 = keras.initializers.RandomNormal(mean=1.0, stddev=0.02)
+        near_1 = normal(mean=1.0)
         shape, state = input_shape[-1:], {"trainable": False, "autocast": False, "aggregation": "only_first_replica"}
         self.scale = self.add_weight(name="scale", shape=shape, initializer=near_1, autocast=False)
         self.shift = self.add_weight(name="shift", shape=shape, initializer="zeros", autocast=False)

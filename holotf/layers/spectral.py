@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from holotf.layers.convolution import conv2d
+from holotf.layers.initialisers import normal
 
 
 def power_iteration(kernel: tf.Tensor, u: tf.Tensor, iterations: int = 1) -> tuple[tf.Tensor, tf.Tensor]:
@@ -56,19 +57,23 @@ class SpectralNorm(keras.layers.Layer):
 
     The iteration is explicit: `update_u` advances it, once per discriminator update; a call never does, so a forward pass has
     no side effect and real, fake and the generator's updates all see one and the same weight.
+
+    Args:
+      use_bias: whether there is one.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, use_bias: bool = True, **kwargs):
         super().__init__(autocast=False, **kwargs)
+        self.use_bias = use_bias
 
     def build_kernel(self, shape: tuple) -> None:
         """Makes kernel [..., out], bias [out] and the singular vectors u [1, out] and v [1, rest]."""
-        normal = keras.initializers.RandomNormal(stddev=0.02)
+        initial = normal()
         rest = tf.TensorShape(shape[:-1]).num_elements()
         state = {"trainable": False, "autocast": False, "aggregation": "only_first_replica"}
-        self.kernel = self.add_weight(name="kernel", shape=shape, initializer=normal, autocast=False)
-        self.bias = self.add_weight(name="bias", shape=shape[-1:], initializer="zeros")
-        self.u = self.add_weight(name="u", shape=(1, shape[-1]), initializer=normal, **state)
+        self.kernel = self.add_weight(name="kernel", shape=shape, initializer=initial, autocast=False)
+        self.bias = self.add_weight(name="bias", shape=shape[-1:], initializer="zeros") if self.use_bias else None
+        self.u = self.add_weight(name="u", shape=(1, shape[-1]), initializer=initial, **state)
         self.v = self.add_weight(name="v", shape=(1, rest), initializer="zeros", **state)
         self.update_u()
 
@@ -97,10 +102,11 @@ class SpectralConv2D(SpectralNorm):
       filters: output channels.
       kernel_size: of the square kernel.
       strides: in both directions.
+      use_bias: whether one is added.
     """
 
-    def __init__(self, filters: int, kernel_size: int, strides: int = 1, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, filters: int, kernel_size: int, strides: int = 1, use_bias: bool = True, **kwargs):
+        super().__init__(use_bias, **kwargs)
         self.filters, self.kernel_size, self.strides = filters, kernel_size, strides
 
     def build(self, input_shape: tuple) -> None:
@@ -118,10 +124,11 @@ class SpectralDense(SpectralNorm):
 
     Args:
       units: output features.
+      use_bias: whether one is added.
     """
 
-    def __init__(self, units: int, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, units: int, use_bias: bool = True, **kwargs):
+        super().__init__(use_bias, **kwargs)
         self.units = units
 
     def build(self, input_shape: tuple) -> None:
@@ -131,4 +138,5 @@ class SpectralDense(SpectralNorm):
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """[B, features] -> [B, units] in the compute dtype."""
         x = tf.cast(x, self.compute_dtype)
-        return tf.nn.bias_add(x @ tf.cast(self.normalised_kernel(), x.dtype), tf.cast(self.bias, x.dtype))
+        y = x @ tf.cast(self.normalised_kernel(), x.dtype)
+        return tf.nn.bias_add(y, tf.cast(self.bias, y.dtype)) if self.use_bias else y

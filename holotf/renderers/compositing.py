@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from holotf.errors import UserError
 from holotf.layers.convolution import Conv2D
+from holotf.layers.initialisers import normal
 from holotf.layers.normalise import leaky_relu
 from holotf.layers.rigid import coverage, inverse_view_matrix, resample
 
@@ -111,8 +112,8 @@ class Renderer(keras.layers.Layer):
     def build(self, volume_shape: tuple, views_shape: tuple) -> None:
         """Makes the weights."""
         batch, _, height, width, channels = volume_shape
-        normal, constant = keras.initializers.RandomNormal(stddev=0.02), keras.initializers.Constant(-2.0)
-        self.kernel = self.add_weight(name="density_kernel", shape=(channels,), initializer=normal, autocast=False)
+        constant = keras.initializers.Constant(-2.0)
+        self.kernel = self.add_weight(name="density_kernel", shape=(channels,), initializer=normal(), autocast=False)
         self.bias = self.add_weight(name="density_bias", shape=(), initializer=constant, autocast=False)
         self.ground = self.add_weight(name="ground", shape=(channels,), initializer="zeros", autocast=False)
         self.mix.build((batch, height, width, channels))

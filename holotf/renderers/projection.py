@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from holotf.layers.convolution import Conv2D
+from holotf.layers.initialisers import normal
 from holotf.layers.normalise import leaky_relu
 from holotf.layers.rigid import rigid_transform
 
@@ -54,10 +55,7 @@ class Renderer(keras.layers.Layer):
     def __init__(self, filters: int, negative_slope: float, convolutions: Sequence[int] = (), **kwargs):
         super().__init__(autocast=False, **kwargs)
         self.negative_slope = negative_slope
-        self.convolutions = [
-            keras.layers.Conv3D(width, 3, padding="same", kernel_initializer=keras.initializers.RandomNormal(stddev=0.02))
-            for width in convolutions
-        ]
+        self.convolutions = [keras.layers.Conv3D(width, 3, padding="same", kernel_initializer=normal()) for width in convolutions]
         self.projection = Projection(filters, negative_slope)
 
     def call(self, volume: tf.Tensor, views: tf.Tensor) -> dict[str, tf.Tensor]:
