@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from holotf.layers.convolution import UpConv
+from holotf.layers.convolution import Conv2D, ConvTranspose, UpConv
+from holotf.layers.spectral import SpectralConv2D
 
 pytestmark = pytest.mark.usefixtures("each_way")
 
@@ -45,3 +46,31 @@ def test_a_constant_stays_one_where_a_transposed_convolution_would_not():
     y = layer(tf.ones([1, 6, 6, 4]))[0, 2:-2, 2:-2, 0]
     np.testing.assert_allclose(y, tf.fill(y.shape, y[0, 0]), atol=1e-6)
     assert abs(float(y[0, 0])) > 1e-3
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+@pytest.mark.parametrize("strides", [1, 2, 3])
+def test_every_layer_takes_strides_and_a_bias_or_none(strides, use_bias):
+    x = tf.random.stateless_normal([2, 6, 12, 5], [0, 0])
+    settings = {"strides": strides, "use_bias": use_bias}
+    for layer, reference in (
+        (Conv2D(4, 3, **settings), lambda k: tf.nn.conv2d(x, k, strides, "SAME")),
+        (
+            SpectralConv2D(4, 3, **settings),
+            lambda k: tf.nn.conv2d(x, k / tf.linalg.svd(tf.reshape(k, [-1, 4]))[0][0], strides, "SAME"),
+        ),
+        (
+            ConvTranspose(4, 3, **settings),
+            lambda k: tf.nn.conv2d_transpose(x, k, [2, 6 * strides, 12 * strides, 4], strides, "SAME"),
+        ),
+    ):
+        layer.build(x.shape)
+        if isinstance(layer, SpectralConv2D):
+            layer.update_u(100)
+        names = {v.name for v in layer.trainable_variables}
+        assert names == ({"kernel", "bias"} if use_bias else {"kernel"})
+        expected = reference(layer.kernel.value)
+        if use_bias:
+            layer.bias.assign([1.0, 2.0, 3.0, 4.0])
+            expected += layer.bias.value
+        np.testing.assert_allclose(layer(x), expected, atol=1e-4)
