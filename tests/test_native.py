@@ -36,11 +36,11 @@ def value_and_gradients(function, inputs, weigh=np.random.Generator.standard_nor
     return [tf.cast(t, tf.float32).numpy() for t in (y, *tape.gradient(total, inputs))]
 
 
-def assert_close(function, *inputs, tolerance):
+def assert_close(function, *inputs, tolerance, measured=value_and_gradients):
     """Our kernels, in the inputs' type, against TensorFlow's operations in float32; in units of each result's largest value."""
-    ours = value_and_gradients(function, inputs)
+    ours = measured(function, inputs)
     with native.off():
-        theirs = value_and_gradients(function, [tf.cast(t, tf.float32) for t in inputs])
+        theirs = measured(function, [tf.cast(t, tf.float32) for t in inputs])
     for a, b in zip(ours, theirs, strict=True):
         assert np.abs(b).max() > 0
         np.testing.assert_allclose(a, b, atol=tolerance * np.abs(b).max(), rtol=0)
@@ -79,24 +79,14 @@ def second_order(function, inputs):
     return [tf.cast(t, tf.float32).numpy() for t in outer.gradient(penalty, inputs)]
 
 
-def penalties_agree(function, *inputs, tolerance):
-    """Where a gradient is penalised, our kernels give what TensorFlow's operations in float32 give."""
-    ours = second_order(function, inputs)
-    with native.off():
-        theirs = second_order(function, [tf.cast(t, tf.float32) for t in inputs])
-    for a, b in zip(ours, theirs, strict=True):
-        assert np.abs(b).max() > 0
-        np.testing.assert_allclose(a, b, atol=tolerance * np.abs(b).max(), rtol=0)
-
-
 @needs_kernels
 def test_an_operation_of_ours_can_be_differentiated_twice():
     def norm(x, scale, shift):
         return normalise.instance_norm(x, scale, shift, epsilon=1e-5, negative_slope=0.2)
 
-    penalties_agree(norm, random(3, 4, 5, 7), random(7), random(7), tolerance=1e-4)
+    assert_close(norm, random(3, 4, 5, 7), random(7), random(7), tolerance=1e-4, measured=second_order)
     views = tf.constant([[30, 20, 1, 0, 0, 0], [200, -70, 0.6, 0.3, -0.2, 0.1]], tf.float32)
-    penalties_agree(rigid.resample, random(2, 4, 4, 4, 3), rigid.inverse_view_matrix(views), tolerance=1e-4)
+    assert_close(rigid.resample, random(2, 4, 4, 4, 3), rigid.inverse_view_matrix(views), tolerance=1e-4, measured=second_order)
 
 
 class StandIn:
@@ -197,11 +187,12 @@ def test_a_float32_convolution_keeps_bfloat16_input_as_it_is(on_tiles, with_tile
 
 
 def test_convolutions_on_tiles_can_be_differentiated_twice(on_tiles):
+    twice = {"tolerance": 0.02, "measured": second_order}
     x, kernel = whole(2, 4, 6, 3) / 4, random(5, 5, 3, 4) / 4
-    penalties_agree(lambda *t: convolution.conv2d(*t, strides=2), x, kernel, tolerance=0.02)
-    penalties_agree(lambda *t: convolution.conv2d(*t, dtype=tf.float32), x, kernel, tolerance=0.02)
-    penalties_agree(convolution.conv_transpose, x, random(5, 5, 4, 3) / 4, random(4), tolerance=0.02)
-    penalties_agree(convolution.conv_transpose, whole(2, 2, 3, 2, 3) / 4, random(3, 3, 3, 4, 3) / 4, random(4), tolerance=0.02)
+    assert_close(lambda *t: convolution.conv2d(*t, strides=2), x, kernel, **twice)
+    assert_close(lambda *t: convolution.conv2d(*t, dtype=tf.float32), x, kernel, **twice)
+    assert_close(convolution.conv_transpose, x, random(5, 5, 4, 3) / 4, random(4), **twice)
+    assert_close(convolution.conv_transpose, whole(2, 2, 3, 2, 3) / 4, random(3, 3, 3, 4, 3) / 4, random(4), **twice)
 
 
 @needs_tiles
