@@ -100,6 +100,7 @@ HOLOGAN = {
     },
     "views": {  # uniform in (low, high), one per image; low == high is a constant
         "azimuth_deg": (0.0, 360.0),
+        "azimuth_parts": 0,  # equal parts of the azimuths' range whose shares are learnt; 0: uniform
         "elevation_deg": (15.0, 35.0),
         "scale": (1.0, 1.0),
         "x": (0.0, 0.0),  # translation in units of half the volume

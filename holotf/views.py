@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from holotf.errors import UserError, require
 
 COLUMNS = ("azimuth_deg", "elevation_deg", "scale", "x", "y", "z")  # degrees, the camera's; translation in half volumes
+_STEEP = 50.0  # logits are so many times what is trained: Adam's small steps move a share from thirds to nothing in a thousand
 WIDENED = {"azimuth_deg": 15.0, "elevation_deg": 15.0, "scale": 0.2}  # what a sweep adds to either side of a constant
 
 
@@ -20,8 +21,12 @@ def check(ranges: ConfigDict) -> None:
       ranges: {column: (low, high)}.
 
     Raises:
-      UserError: a range that is none, or a scale that is not positive.
+      UserError: a range that is none, a scale that is not positive, or parts that cannot be.
     """
+    parts = ranges.azimuth_parts
+    require(parts == 0 or parts >= 2, "views.azimuth_parts", parts, "0 for azimuths uniform in their range, or 2 or more")
+    if parts and ranges.azimuth_deg[0] == ranges.azimuth_deg[1]:
+        raise UserError(f"views.azimuth_parts={parts} with a constant views.azimuth_deg: use 0, or a range")
     for name in COLUMNS:
         pair = tuple(ranges[name])
         ordered = len(pair) == 2 and all(map(math.isfinite, pair)) and pair[0] <= pair[1]
@@ -35,6 +40,34 @@ def draw(ranges: ConfigDict, n: int, seed: tf.Tensor | Sequence[int]) -> tf.Tens
     """Views [n, 6] float32, uniform in their ranges, one per image. `seed` is [2] int32."""
     low, high = (tf.constant([ranges[name][end] for name in COLUMNS], tf.float32) for end in (0, 1))
     return low + tf.random.stateless_uniform([n, len(COLUMNS)], seed) * (high - low)
+
+
+def shares(weights: tf.Tensor) -> tf.Tensor:
+    """How often each of K equal parts of the azimuth's range is looked at: trained weights [K] -> [K], positive, of sum 1."""
+    return tf.nn.softmax(_STEEP * weights)
+
+
+def learnt(ranges: ConfigDict, weights: tf.Tensor, views: tf.Tensor) -> tf.Tensor:
+    """Views whose azimuths fall into equal parts of their range as often as `shares` says, by the quantiles of uniform ones.
+
+    Differentiable in the weights, so that a generator can learn from which sides the data were photographed. Source: the idea is
+    CAMPARI's (Niemeyer and Geiger 2021, arXiv 2103.17269), whose camera generator is a network.
+
+    Args:
+      ranges: `config.views`.
+      weights: [K].
+      views: [n, 6], their azimuths uniform in the range.
+
+    Returns:
+      [n, 6].
+    """
+    (low, high), share = ranges["azimuth_deg"], shares(weights)
+    begins = tf.cumsum(share, exclusive=True)  # [K]
+    uniform = (views[:, 0] - low) / (high - low)  # [n] in [0, 1)
+    part = tf.searchsorted(begins, uniform, side="right") - 1
+    within = (uniform - tf.gather(begins, part)) / tf.gather(share, part)
+    azimuth = low + (high - low) * (tf.cast(part, tf.float32) + within) / share.shape[0]
+    return tf.concat([azimuth[:, tf.newaxis], views[:, 1:]], axis=1)
 
 
 def resting(ranges: ConfigDict, n: int, **columns: float) -> tf.Tensor:

@@ -96,6 +96,10 @@ class GAN(Generative):
         """Those of the averaged generator."""
         return self.ema_generator.variables
 
+    def draw_to_train(self, n: int, seed) -> tuple:
+        """What the generator is fed in training: `draw`, unless weights that are trained have a part in it."""
+        return self.draw(n, seed)
+
     def condition_of_real(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         """What the discriminator is told beside the real images of a batch: a tuple of tensors whose first axis is B."""
         return ()
@@ -130,8 +134,8 @@ class GAN(Generative):
         """
         reals, logs = to_float(batch["image"]), {}
         for turn in range(self.config.train.g_steps if play else 1):
-            inputs = self._draw_share(reals.shape[0], turn)
             with tf.GradientTape() as tape:
+                inputs = self._share(self.draw_to_train, reals.shape[0], turn)
                 fakes = self.generator(*inputs, training=True)
                 if turn == 0:
                     with tape.stop_recording():
@@ -207,9 +211,6 @@ class GAN(Generative):
         shape = images.shape
         noise = self._share(lambda n, seed: tf.random.stateless_normal([n, *shape[1:]], seed), shape[0], 1000 + 3 * turn + which)
         return images + deviation * noise
-
-    def _draw_share(self, n, turn):
-        return self._share(self.draw, n, turn)
 
     def _update_ema(self):
         """average += (1 - decay) (weight - average), on each device from its own copy.

@@ -42,6 +42,7 @@ class Generator(keras.Model):
       rgb_skip: adds to the image, before tanh, a linear map of what the renderer composited, enlarged bilinearly.
       adain_map: "linear", or "relu" as in the released code.
       adain_stddev: of the first weights of AdaIN's map.
+      azimuth_parts: number of weights that `views.learnt` takes; they are the generator's, which does not use them itself.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Generator(keras.Model):
         rgb_skip: bool = True,
         adain_map: str = "linear",
         adain_stddev: float = 0.1,
+        azimuth_parts: int = 0,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -78,6 +80,11 @@ class Generator(keras.Model):
         self.norm_2d = [adain() for _ in widths]
         self.to_rgb = Conv2D(3, 3 if ours else 4, dtype="float32")
         self.skip = Conv2D(3, 1, dtype="float32") if rgb_skip else None
+        self.azimuth_weights = None
+        if azimuth_parts:
+            self.azimuth_weights = self.add_weight(
+                name="azimuth_weights", shape=(azimuth_parts,), initializer="zeros", autocast=False
+            )
         make_weights(self, [1, z_dim], [1, len(views.COLUMNS)])
 
     def call(self, z: tf.Tensor, views: tf.Tensor) -> tf.Tensor:
@@ -204,7 +211,16 @@ class HoloGAN(Turnable, GAN):
         super().__init__(
             config,
             lambda: Generator(
-                m.image_size, m.z_dim, m.gf, m.variant, m.renderer, m.upsampling, m.rgb_skip, m.adain_map, m.adain_stddev
+                m.image_size,
+                m.z_dim,
+                m.gf,
+                m.variant,
+                m.renderer,
+                m.upsampling,
+                m.rgb_skip,
+                m.adain_map,
+                m.adain_stddev,
+                config.views.azimuth_parts,
             ),
             lambda: Discriminator(
                 m.image_size, m.z_dim, m.df, loss.lambda_style > 0, m.instance_norm, azimuth=loss.lambda_azimuth > 0
@@ -212,10 +228,20 @@ class HoloGAN(Turnable, GAN):
         )
 
     def draw(self, n: int, seed: tf.Tensor | Sequence[int]) -> tuple[tf.Tensor, tf.Tensor]:
-        """Latents z ~ U(-1, 1) [n, Z] and views [n, 6], uniform in the config's ranges, one per image."""
+        """Latents z ~ U(-1, 1) [n, Z] and views [n, 6], one per image: uniform in the config's ranges, azimuths as learnt."""
+        return self._drawn(n, seed, self.ema_generator)
+
+    def draw_to_train(self, n: int, seed: tf.Tensor | Sequence[int]) -> tuple[tf.Tensor, tf.Tensor]:
+        """As `draw`, azimuths as the generator in training has learnt them so far."""
+        return self._drawn(n, seed, self.generator)
+
+    def _drawn(self, n, seed, generator):
         z_seed, view_seed = tf.unstack(tf.random.split(seed, 2))
         z = tf.random.stateless_uniform([n, self.config.model.z_dim], z_seed, -1.0, 1.0)
-        return z, views.draw(self.config.views, n, view_seed)
+        asked = views.draw(self.config.views, n, view_seed)
+        if generator.azimuth_weights is not None:
+            asked = views.learnt(self.config.views, generator.azimuth_weights.value, asked)
+        return z, asked
 
     def discriminator_terms(
         self, real: dict[str, tf.Tensor], fake: dict[str, tf.Tensor], inputs: tuple[tf.Tensor, ...]
@@ -242,7 +268,7 @@ class HoloGAN(Turnable, GAN):
         if weights.lambda_identity > 0:
             terms["loss/identity"] = weights.lambda_identity * losses.identity(z, fake["z_hat"])
         if "azimuth" in fake:
-            terms["loss/azimuth"] = weights.lambda_azimuth * losses.azimuth(asked[:, 0], fake["azimuth"])
+            terms["loss/azimuth"] = weights.lambda_azimuth * losses.azimuth(tf.stop_gradient(asked[:, 0]), fake["azimuth"])
         return terms
 
     def served_variables(self) -> Sequence[keras.Variable]:
