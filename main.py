@@ -9,7 +9,8 @@ from ml_collections import config_flags
 
 from configs import of_run
 from holotf import console
-from holotf.errors import RunError, UserError, of_flags
+from holotf.errors import RunError, UserError
+from holotf.flags import check_config, given, of_flags
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The experiment: FILE or FILE:variant. Default: --workdir's own, else hologan_blocks."
@@ -20,12 +21,13 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/NAME_OF_
 
 def parse(argv):
     """Parses the flags; what is wrong with them is one line and exit code 2."""
-    if not any(a == "--config" or a.startswith("--config=") for a in argv):
-        argv = [argv[0], f"--config={of_run.default(argv)}", *argv[1:]]  # a default of the flag would meet overrides at import
+    config = given(argv, "config")
+    if config is None:
+        config = of_run.default(given(argv, "workdir"))
+        argv = [argv[0], f"--config={config}", *argv[1:]]  # a default of the flag would meet overrides at import
     try:
-        rest = flags.FLAGS(argv)
-        CONFIG.value.keys()  # a file that is not there is only told of when it is used
-        return rest
+        check_config(config)
+        return flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         sys.exit(fail(of_flags(error, argv), 2))
 
@@ -36,11 +38,13 @@ def main(argv):
         return fail(f"unknown argument {argv[1]!r}: options start with --", 2)
     file, _, variant = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
     name = f"{Path(file).stem}_{variant}" if variant else Path(file).stem
-    console.import_tensorflow()
     try:
+        console.import_tensorflow()
         return importlib.import_module(f"holotf.{MODE.value}").run(CONFIG.value, WORKDIR.value or f"runs/{name}")
     except (UserError, RunError) as error:
         return fail(error, 2 if isinstance(error, UserError) else 1)
+    except KeyboardInterrupt:
+        return fail("interrupted; the same command again goes on from the last checkpoint", 130)
 
 
 def fail(reason, code):

@@ -6,11 +6,13 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from configs import base
+from holotf import console
 from holotf.errors import UserError
 
 
 def get_config(workdir: str | os.PathLike) -> ConfigDict:
     """What `workdir`/config.json holds; keys that came into being since then have their defaults."""
+    console.import_tensorflow()
     from holotf import run_folder  # not above: it loads TensorFlow, and `main.py --help` need not
 
     told = run_folder.recorded(workdir)
@@ -20,13 +22,8 @@ def get_config(workdir: str | os.PathLike) -> ConfigDict:
     return base.experiment(*base.SECTIONS.get(settings["model"]["name"], ()), settings)
 
 
-def default(argv: list[str]) -> str:
+def default(workdir: str | None) -> str:
     """The config of a command line that names none: that of the run in its --workdir, else hologan_blocks."""
-    workdir = None
-    for flag, following in zip(argv[1:], [*argv[2:], None], strict=True):
-        name, equals, value = flag.partition("=")
-        if name in ("--workdir", "-workdir"):
-            workdir = value if equals else following
     used = workdir and any((Path(workdir) / name).exists() for name in ("config.json", "checkpoints", "saved_model.pb"))
     folder = Path(__file__).resolve().parent
     return f"{folder}/of_run.py:{workdir}" if used else f"{folder}/hologan_blocks.py"

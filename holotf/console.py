@@ -19,6 +19,8 @@ _NOISE = re.compile(
 
 def import_tensorflow() -> None:
     """Imports TensorFlow and has it look for devices, without the lines that it then always writes; any others are passed on."""
+    if "tensorflow" in sys.modules:
+        return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # from then on: errors only
     with _without_noise():
         import tensorflow as tf

@@ -31,7 +31,11 @@ def prepare_missing(folder: str, arguments: str, field: str = "data.prepare") ->
     """
     if arguments and not os.path.exists(folder):
         # A process of its own: renderers and TensorFlow do not share one.
-        command = [sys.executable, "-m", "data_prep", *shlex.split(arguments), "--out", folder]
+        try:
+            words = shlex.split(arguments)
+        except ValueError as error:
+            raise UserError(f"{field}={arguments!r}: {error}: write it as on a command line") from None
+        command = [sys.executable, "-m", "data_prep", *words, "--out", folder]
         if subprocess.run(command, check=False).returncode:
             raise UserError(f"{field}={arguments!r} failed; what it needs is said above")
 
@@ -97,7 +101,13 @@ def open_folder(data: ConfigDict, whole: bool = True) -> tfds.core.DatasetBuilde
         command = f"python -m data_prep {data.prepare or 'folder --source YOUR_IMAGES --size SIZE'} --out {data.dir or 'DIR'}"
         what = "holds no data set" if os.path.isdir(data.dir) else "does not exist"
         raise UserError(f"data.dir={data.dir!r} {what}; make it with: {command}")
-    builder = tfds.builder_from_directory(data.dir)
+    try:
+        builder = tfds.builder_from_directory(data.dir)
+    except Exception as error:  # tfds and protobuf raise whatever a damaged file makes them raise
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"data.dir={data.dir!r}: dataset_info.json or features.json is damaged ({reason}): prepare it again"
+        ) from error
     try:
         split = builder.info.splits[data.split]
     except (KeyError, ValueError):
@@ -142,11 +152,9 @@ def batches(
       {source: {feature: ...}} for several sources.
 
     Raises:
-      UserError: a source or a feature that is not there; images of another size; fewer images than one batch.
+      UserError: as `check`; a batch that the replicas cannot share.
     """
-    if isinstance(sources, dict) != isinstance(features, dict) or (isinstance(sources, dict) and set(sources) != set(features)):
-        has, wants = (sorted(t) if isinstance(t, dict) else "none" for t in (sources, features))
-        raise UserError(f"data.sources={has}: the model wants {wants}")
+    check(sources, features, image_size, batch_size)
     if batch_size % replicas:
         raise UserError(f"train.batch_size={batch_size} cannot be shared by {replicas} replicas: use a multiple of {replicas}")
     if isinstance(sources, dict):
@@ -159,7 +167,6 @@ def batches(
 
 def _examples(source, features, image_size, batch_size, seed, start, shard):
     """One source's examples of this worker, in order: a `tf.data.Dataset` of {feature: tensor}."""
-    _check_features(source, features, image_size, batch_size)
     data, count, (index, workers), position = source.settings, source.count, shard, start * batch_size
     read = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
     records = source.builder.as_dataset(data.split, decoders={"image": tfds.decode.SkipDecoding()}, read_config=read)
@@ -187,8 +194,27 @@ def _examples(source, features, image_size, batch_size, seed, start, shard):
     return stream.shard(workers, index).map(decode, tf.data.AUTOTUNE, deterministic=True)
 
 
+def check(
+    sources: Source | dict[str, Source],
+    features: Sequence[str] | dict[str, Sequence[str]],
+    image_size: int,
+    batch_size: int,
+) -> None:
+    """Finds what of the data does not fit the model, before anything is written. Arguments as of `batches`.
+
+    Raises:
+      UserError: a source or a feature that is not there; images of another size; fewer images than one batch; no buffer.
+    """
+    if isinstance(sources, dict) != isinstance(features, dict) or (isinstance(sources, dict) and set(sources) != set(features)):
+        has, wants = (sorted(t) if isinstance(t, dict) else "none" for t in (sources, features))
+        raise UserError(f"data.sources={has}: the model wants {wants}")
+    for name in sources if isinstance(sources, dict) else ():
+        _check_features(sources[name], features[name], image_size, batch_size)
+    if not isinstance(sources, dict):
+        _check_features(sources, features, image_size, batch_size)
+
+
 def _check_features(source, features, image_size, batch_size):
-    """Finds what of a source does not fit the model."""
     data, found = source.settings, source.builder.info.features
     for name in features:
         if name not in found:

@@ -28,19 +28,3 @@ def require(holds: bool, field: str, value: object, use: str) -> None:
     if not holds:
         shown = f"{value:g}" if isinstance(value, float) else repr(value)
         raise UserError(f"{field}={shown}: use {use}")
-
-
-def of_flags(error: Exception, argv: list[str]) -> str:
-    """What absl's and ml_collections' errors say, on one line, with the flag as it was written.
-
-    Args:
-      error: what parsing raised.
-      argv: the command line.
-    """
-    reason = str(error.args[0] if error.args else error).replace("\\n", " ").replace("\\", "").replace("''", "'")
-    reason = " ".join(reason.split()).rpartition("UserError: ")[2]  # a config's own error, out of its traceback
-    if isinstance(error, (AttributeError, KeyError)):
-        missing = reason.split("'")[1] if "'" in reason else reason  # of the key only its last part: find where it was written
-        given = [a for a in argv if a.startswith("--config.") and missing in a.partition("=")[0].split(".")]
-        reason = f"{given[0] if given else missing}: the config has no {reason}"
-    return reason

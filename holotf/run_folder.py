@@ -102,7 +102,7 @@ def _read(folder):
 
 
 def reconcile(config: ConfigDict, workdir: str, sources: data.Source | dict[str, data.Source] | None = None) -> None:
-    """Compares a config with the one that made the run, and prints what has changed and may (MAY_CHANGE).
+    """Compares a config with the one that made the run, if it was trained at all, and prints what has changed and may (MAY_CHANGE).
 
     Keys that the run's record has not, since versions add some, go through and are printed.
 
@@ -115,7 +115,7 @@ def reconcile(config: ConfigDict, workdir: str, sources: data.Source | dict[str,
       UserError: something differs that may not; the message names the keys with both values.
     """
     told = recorded(workdir)
-    if told is None:
+    if told is None or not _trained(Path(workdir)):
         return
     before, now = (dict(_flat(c)) for c in (told["config"], _tuples(config.to_dict())))
     differ = {key: (before.get(key), now.get(key)) for key in before | now if before.get(key) != now.get(key)}
@@ -132,6 +132,12 @@ def reconcile(config: ConfigDict, workdir: str, sources: data.Source | dict[str,
     for key, (was, is_) in differ.items():
         if key != "train.resume_from":
             print(f"{key}: {was!r} -> {is_!r}" if key in before else f"{key}: this run has none yet -> {is_!r}")
+
+
+def _trained(folder):
+    """Whether there is anything of a training in a run's folder: where nothing was trained, any config may start."""
+    holds_some = any((folder / "checkpoints").glob("*"))
+    return holds_some or any((folder / name).exists() for name in ("saved_model", "best", "saved_model.pb", "checkpoint"))
 
 
 def _other_data(before, sources):

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from holotf import console, data, devices, evaluate, evaluators, export, generate, models, run_folder
 from holotf.checkpoints import Checkpoints
-from holotf.errors import RunError, UserError
+from holotf.errors import RunError, UserError, require
 from holotf.explain import explained
 from holotf.lock import locked
 from holotf.models.base import Generative, Learner, Turnable
@@ -47,6 +47,7 @@ def train(config: ConfigDict, workdir: str) -> int:
     batch_size = config.train.batch_size
     if batch_size < 1 or batch_size % replicas:
         raise UserError(f"train.batch_size={batch_size} cannot be shared by {replicas} replicas: use a multiple of {replicas}")
+    require(0 <= config.seed < 2**32, "seed", config.seed, "0 to 4294967295")
     keras.utils.set_random_seed(config.seed)
     # What is wrong with the data, or would be wrong at the end, is said before the networks are built.
     sources = data.open_sources(config.data)
@@ -56,6 +57,7 @@ def train(config: ConfigDict, workdir: str) -> int:
     run_folder.check_folders(workdir)
     with strategy.scope():
         model = models.build(config)
+    data.check(sources, model.FEATURES, config.model.image_size, batch_size)
     with locked(workdir, active=worker == 0):
         checkpoints, pending = Checkpoints(model, workdir, config.train.keep_checkpoints, chief=worker == 0), []
         if (path := checkpoints.restore(config.train.resume_from)) is not None:

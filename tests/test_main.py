@@ -1,5 +1,8 @@
 """Bad input: one line with the fix, exit code 2, no traceback. In processes, as a user meets it."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 from conftest import SMALL, run
 
@@ -17,6 +20,14 @@ CASES = {
     "unknown precision": (["--config.device.precision=float16"], "device.precision='float16': use float32 or mixed_bfloat16"),
     "empty batch": (["--config.train.batch_size=0"], "train.batch_size=0"),
     "no data": (["--config.data.dir=/none"], "data.dir='/none' does not exist; make it with: python -m data_prep folder"),
+    "no number": (["--config.train.kimg=nan"], "train.kimg=nan: use a positive number"),
+    "negative seed": (["--config.seed=-1"], "seed=-1: use 0 to 4294967295"),
+    "no buffer": (["--config.data.shuffle_buffer=0"], "data.shuffle_buffer=0: use 1 (no shuffling) or more"),
+    "half a range": (["--config.views.azimuth_deg=(0.0,)"], "views.azimuth_deg=(0): use (low, high) with low <= high"),
+    "open quotes": (
+        ["--config.data.dir=/none", "--config.data.prepare=blocks 'x"],
+        'data.prepare="blocks \'x": No closing quotation: write it as on a command line',
+    ),
     "nothing trained": (["--mode=generate"], "train first, or name the run, or its saved_model, with --workdir"),
     "nothing to export": (["--mode=export"], "train first, or name the run, or its saved_model, with --workdir"),
 }
@@ -34,3 +45,38 @@ def test_errors(case, squares, tmp_path):
     assert expected in last
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+CONFIGS = {
+    "def get_config(:": "line 1: SyntaxError: invalid syntax",
+    "import nothing_here": "line 1: ModuleNotFoundError: No module named 'nothing_here'",
+    "x = 1": "has no function get_config()",
+    "def get_config():\n    return {}['gone']": "line 2: KeyError: 'gone'",
+    "def get_config():\n    return 3": "get_config gives int, not ConfigDict: let it return what base.experiment(...) gives",
+    "def get_config(variant):\n    pass": ".py:VARIANT, as its get_config wants it",
+    None: "No such file or directory: give a file such as configs/hologan_blocks.py",
+}
+
+
+@pytest.mark.parametrize("content", CONFIGS)
+def test_a_config_file_that_cannot_be_used_is_one_line(content, tmp_path):
+    file = tmp_path / "mine.py"
+    if content is not None:
+        file.write_text(content)
+    done = run(f"--config={file}", f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: --config={file}: ")
+    assert line.endswith(CONFIGS[content])
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])
+def test_a_data_set_whose_description_is_damaged_is_one_line(name, squares, tmp_path):
+    folder = Path(shutil.copytree(squares, tmp_path / "data"))
+    (folder / name).write_text("{")
+    done = run("--config=configs/base.py", *SMALL, f"--config.data.dir={folder}", f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert f"data.dir={str(folder)!r}: dataset_info.json or features.json is damaged" in line
+    assert not (tmp_path / "run").exists()

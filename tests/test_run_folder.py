@@ -194,6 +194,16 @@ def test_what_would_make_it_another_experiment_is_refused(copy, squares):
     run_folder.restore(config, str(copy), judged=False)  # pictures and exports do without the data
 
 
+def test_a_run_of_which_nothing_was_trained_binds_nothing(copy, squares):
+    """A first start that failed has recorded a config; what is started next may be any other."""
+    config = small_config(squares, **{"model.gf": 8})
+    with pytest.raises(UserError, match=r"is another experiment: .*model.gf was 4, is 8"):
+        run_folder.reconcile(config, str(copy))
+    for folder in ("checkpoints", "saved_model"):
+        shutil.rmtree(copy / folder)
+    run_folder.reconcile(config, str(copy))
+
+
 def test_each_of_several_data_sets_has_to_be_what_it_was(squares, tmp_path):
     config = small_config()
     one = {key: value for key, value in config.data.items() if key != "sources"}
