@@ -11,7 +11,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from holotf import data, files, run_folder, views
 from holotf.errors import UserError
-from holotf.models.base import Generative, Learner, Turnable
+from holotf.models.base import SAMPLES, Generative, Learner, Turnable
 
 CARD = "card.json"
 FORMAT = 1  # a reader refuses a higher one
@@ -89,7 +89,7 @@ def _about(model):
     about = {
         "images": {"range": [0, 255], "meaning": "RGB, rows from the top"},
         "seed": {"meaning": "the same seed and n give the same images"},
-        "n": {"range": [1, None], "meaning": "how many images"},
+        "n": {"range": [1, SAMPLES], "meaning": "how many images"},
         "probabilities": {"range": [0.0, 1.0], "meaning": "of each class"},
         "z": {"meaning": "latent: see `latent`"},
     }

@@ -27,13 +27,38 @@ def serve(variables: Sequence[keras.Variable], default: str, endpoints: dict) ->
     return module, endpoints | {"serving_default": endpoints[default]}
 
 
-def endpoint(function: Callable[..., dict[str, tf.Tensor]], **inputs) -> tf.types.experimental.PolymorphicFunction:
-    """A function to export: keyword tensors -> dict of tensors. Inputs are {name: (shape, dtype)}."""
+def endpoint(
+    function: Callable[..., dict[str, tf.Tensor]], bounds: dict[str, tuple[float, float]] | None = None, **inputs
+) -> tf.types.experimental.PolymorphicFunction:
+    """A function to export, which refuses what it cannot work on: numbers that are none, no rows, values out of bounds.
+
+    Args:
+      function: keyword tensors -> dict of tensors.
+      bounds: {input: (least, most)}.
+      **inputs: {input: (shape, dtype)}, in the function's order.
+
+    Returns:
+      The function; it raises InvalidArgumentError, which names the input.
+    """
     specs = [tf.TensorSpec(shape, dtype, name) for name, (shape, dtype) in inputs.items()]
 
     def portable(*tensors):
+        pairs = zip(specs, tensors, strict=True)
+        checked = [_checked(spec.name, tensor, (bounds or {}).get(spec.name)) for spec, tensor in pairs]
         with native.off():  # what is served runs without our code
-            return function(*tensors)
+            return function(*checked)
 
     portable.__signature__ = inspect.signature(function)  # a consumer gives inputs by name or in this order
     return tf.function(portable, input_signature=specs, autograph=False)
+
+
+def _checked(name, tensor, bounds):
+    checks = []
+    if tensor.dtype.is_floating:
+        checks.append((tf.reduce_all(tf.math.is_finite(tensor)), "not a number, or infinite"))
+    if tensor.shape.rank and tensor.shape[0] is None:
+        checks.append((tf.shape(tensor)[0] > 0, "give one row or more"))
+    if bounds:
+        checks.append((tf.reduce_all((tensor >= bounds[0]) & (tensor <= bounds[1])), f"use {bounds[0]:g} to {bounds[1]:g}"))
+    with tf.control_dependencies([tf.debugging.Assert(holds, [f"{name}: {otherwise}"]) for holds, otherwise in checks]):
+        return tf.identity(tensor)

@@ -131,3 +131,39 @@ def test_an_existing_folder_is_kept_or_replaced_whole(model, saved, tmp_path):
     assert (folder / "saved_model.pb").exists()
     assert not (folder / "old").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["saved_model"]
+
+
+NAN, ROWS = np.float32(np.nan), np.zeros((0, 8), np.float32)
+REFUSED = {
+    "generate": [
+        ({"z": ROWS}, "z: give one row or more"),
+        ({"z": np.full((3, 8), NAN)}, "z: not a number, or infinite"),
+        ({"azimuth_deg": np.float32([])}, "azimuth_deg: give one row or more"),
+        ({"azimuth_deg": np.float32([0, np.inf, 0])}, "azimuth_deg: not a number, or infinite"),
+        ({"elevation_deg": np.float32([0, 1])}, "elevation_deg: give as many rows as of azimuth_deg"),
+        ({"scale": np.float32([1, 0, 1])}, "scale: use 0.01 to 100"),
+        ({"translation": np.zeros((2, 3), np.float32)}, "translation: give as many rows as of azimuth_deg"),
+        ({"z": np.zeros((2, 8), np.float32)}, "views: give each z the same number of them"),
+    ],
+    "sample": [({"n": 0}, "n: use 1 to 1024"), ({"n": -3}, "n: use 1 to 1024"), ({"n": 10**6}, "n: use 1 to 1024")],
+    "encode": [({"images": np.zeros((0, 32, 32, 3), np.uint8)}, "images: give one row or more")],
+}
+WHOLE = {
+    "generate": FEEDS,
+    "sample": {"seed": np.int64(0), "n": np.int32(2)},
+    "encode": {"images": np.zeros((1, 32, 32, 3), np.uint8)},
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_an_endpoint_names_the_input_that_it_cannot_work_on(saved, name):
+    function = tf.saved_model.load(saved).signatures[name]
+
+    def call(changes):
+        fed = WHOLE[name] | changes
+        return function(**{k: tf.constant(v, function.structured_input_signature[1][k].dtype) for k, v in fed.items()})
+
+    call({})
+    for changes, message in REFUSED[name]:
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            call(changes)

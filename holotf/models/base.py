@@ -14,6 +14,8 @@ from holotf.layers.spectral import update_spectral_norms
 from holotf.pictures import SHEET_COLUMNS, grid
 from holotf.servable import endpoint, serve
 
+SAMPLES = 1024  # that an export gives at a time: more would ask for gigabytes
+
 
 def make_weights(network: keras.Model, *shapes) -> None:
     """Traces the network, which makes its weights without computing (or compiling) anything."""
@@ -180,7 +182,8 @@ class Generative(Learner):
         def sample(seed, n):
             return {"images": self.images(*self.draw(n, tf.stack([seed, 0])))}
 
-        found, (latent, *more) = {"sample": endpoint(sample, seed=([], tf.int64), n=([], tf.int32))}, self.draw(1, [0, 0])
+        found = {"sample": endpoint(sample, {"n": (1, SAMPLES)}, seed=([], tf.int64), n=([], tf.int32))}
+        latent, *more = self.draw(1, [0, 0])
         if not more:
             generate = endpoint(lambda z: {"images": self.images(z)}, z=([None, *latent.shape[1:]], tf.float32))
             found["generate"] = generate

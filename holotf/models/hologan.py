@@ -22,6 +22,7 @@ SIZES = (32, 64, 128)
 VARIANTS = ("compositing", "paper", "official")
 UPSAMPLING = ("nearest", "transposed")
 ADAIN_MAPS = ("linear", "relu")
+SCALES = (0.01, 100.0)  # that an export takes
 
 
 class Generator(keras.Model):
@@ -280,6 +281,9 @@ class HoloGAN(Turnable, GAN):
         size, z_dim = self.config.model.image_size, self.config.model.z_dim
 
         def generate(z, azimuth_deg, elevation_deg, scale, translation):
+            for name, rows in (("elevation_deg", elevation_deg), ("scale", scale), ("translation", translation)):
+                same = f"{name}: give as many rows as of azimuth_deg"
+                tf.debugging.assert_equal(tf.shape(rows)[0], tf.shape(azimuth_deg)[0], same)
             angles_scale = tf.stack([azimuth_deg, elevation_deg, scale], axis=1)
             return {"images": self.images(z, tf.concat([angles_scale, translation], axis=1))}
 
@@ -290,6 +294,7 @@ class HoloGAN(Turnable, GAN):
         return super().endpoints() | {
             "generate": endpoint(
                 generate,
+                {"scale": SCALES},
                 z=([None, z_dim], tf.float32),
                 azimuth_deg=column,
                 elevation_deg=column,
