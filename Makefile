@@ -36,12 +36,12 @@ $(VENV)-peer/.ready:
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.ready: setup.py $(VENV)/bin/python
-	$(RUN) $(PIP) -e .
+$(VENV)/.ready: setup.py constraints.txt $(VENV)/bin/python
+	$(RUN) $(PIP) -c constraints.txt -e .
 	touch $@
 
-$(VENV)/.ready-test: setup.py $(VENV)/bin/python
-	$(RUN) $(PIP) -e '.[test]'
+$(VENV)/.ready-test: setup.py constraints.txt $(VENV)/bin/python
+	$(RUN) $(PIP) -c constraints.txt -e '.[test]'
 	touch $@ $(VENV)/.ready
 
 clean:
