@@ -4,9 +4,11 @@ import functools
 import hashlib
 import os
 import pathlib
+import pty
 import re
 import signal
 import subprocess
+import termios
 import time
 
 import psutil
@@ -116,17 +118,20 @@ def test_killed_between_the_two_renames(tmp_path, capsys):
 def test_kill_9_in_mid_build_then_the_same_command(tmp_path):
     out = tmp_path / "data"
     arguments = ["blocks", "--out", out, "--size", 16, "--count", 2000, "--test", 1500, "--workers", 2]
-    process = subprocess.Popen(command(*arguments, module="data_prep"), cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    terminal, other = pty.openpty()
+    termios.tcsetwinsize(other, (25, 100))
+    process = subprocess.Popen(command(*arguments, module="data_prep"), cwd=ROOT, stderr=other, stdout=subprocess.DEVNULL)
+    os.close(other)
     bar = b""
     while not re.search(rb"test: [^\r]* (5[1-9]\d|[6-9]\d\d|1\d{3})/2000", bar):  # tqdm's count: train is written, and some of test
-        read = os.read(process.stderr.fileno(), 4096)
+        read = os.read(terminal, 4096)
         assert read, bar.decode()
         bar += read
     workers = psutil.Process(process.pid).children(recursive=True)
     assert len(workers) >= 2
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    process.stderr.close()
+    os.close(terminal)
     assert not out.exists()
     (temporary,) = left(tmp_path)
     assert temporary.startswith(".data.tmp-")
