@@ -36,6 +36,7 @@ setup(
         "test": [
             "pytest>=8.2",
             "pytest-xdist>=3.6",
+            "hypothesis>=6.100",
             "ruff==0.17.6",
             "scikit-image>=0.24",
             "scipy>=1.13",

@@ -52,7 +52,9 @@ def check(name: str) -> str:
         return "saved_model"
     if path.is_file() and path.suffix == ".keras":
         return "keras"
-    raise UserError(f"extractor {name!r}: use efficientnet_lite0, inception, inception:FILE, a .keras file or a SavedModel folder")
+    raise UserError(
+        f"evaluate.extractor={name!r}: use efficientnet_lite0, inception, inception:FILE, a .keras file or a SavedModel folder"
+    )
 
 
 def content_key(name: str, paths: Iterable[str | os.PathLike], detail: str = "") -> str:

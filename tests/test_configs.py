@@ -1,0 +1,54 @@
+"""Configs drawn at random: a model is built, or one line names the field."""
+
+import math
+import os
+
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+from conftest import small_config
+
+from holotf import evaluate, generate, models
+from holotf.errors import UserError
+
+EXAMPLES = int(os.environ.get("HOLOTF_EXAMPLES", "25"))  # of each model; more on demand
+SECTIONS = ("model", "loss", "optim", "train", "views", "generate", "evaluate")
+# What the drawn values stand for is left to the name: where a path or a name is wanted, any text is tried.
+NUMBERS = {
+    int: st.sampled_from([-(2**70), -1, 0, 1, 2, 3, 7]),
+    float: st.sampled_from([-math.inf, -1.0, 0.0, 1e-300, 0.5, 1.0, 2.0, 1e300, math.inf, math.nan]),
+    bool: st.booleans(),
+    str: st.sampled_from(["", "none", "spectral", "linear", "step", "relu", "projection", "wgan", "hinge", "../x", "é\n"]),
+}
+
+
+def fields(name):
+    """{dotted key: strategy} of everything in a model's config that a number, a switch or a name is given to."""
+    found = {}
+    for section in SECTIONS:
+        for key, value in small_config(**{"model.name": name}).get(section, {}).items():
+            if isinstance(value, tuple):
+                found[f"{section}.{key}"] = st.lists(NUMBERS[float], max_size=3).map(tuple)
+            elif type(value) in NUMBERS and f"{section}.{key}" != "model.name":
+                found[f"{section}.{key}"] = NUMBERS[type(value)]
+    return found
+
+
+@pytest.mark.parametrize("name", ["hologan", "dcgan", "vae"])
+def test_a_model_is_built_or_one_line_names_the_field(name):
+    choices = fields(name)
+
+    @hypothesis.settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck))
+    @hypothesis.given(st.dictionaries(st.sampled_from(sorted(choices)), st.just(None), min_size=1, max_size=2), st.data())
+    def judge(keys, data):
+        changes = {key: data.draw(choices[key], label=key) for key in keys}
+        config, said = small_config(**{"model.name": name} | changes), None
+        try:
+            generate.check(config.generate)
+            evaluate.check(config.evaluate)
+            models.build(config)
+        except UserError as error:
+            said = str(error)
+        assert said is None or (len(said.splitlines()) == 1 and any(key in said for key in changes)), f"{said}: {changes}"
+
+    judge()
