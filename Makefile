@@ -4,7 +4,6 @@ VENV := .venv
 PIP := -m pip --disable-pip-version-check install -q --root-user-action=ignore
 RUN := $(VENV)/bin/python
 
-PEER ?= $(wildcard ../shared/bench/torch_official64.py)
 DATA := data/blocks32
 
 .PHONY: train test bench lint clean
@@ -18,7 +17,7 @@ test: $(VENV)/.ready-test
 lint: $(VENV)/.ready-test
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 
-# PEER=SCRIPT races a PyTorch script, in an environment of its own.
+# PEER=SCRIPT races a PyTorch script of your own, in an environment of its own (benchmarks/step.py says what it prints).
 bench: $(VENV)/.ready $(if $(PEER),$(VENV)-peer/.ready)
 	$(RUN) -m benchmarks.step $(if $(PEER),--peer $(PEER) --peer-python $(VENV)-peer/bin/python)
 	$(RUN) -m benchmarks.parts
