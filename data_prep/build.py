@@ -18,6 +18,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
+from data_prep.names import printable
 from data_prep.splits import Split
 from data_prep.work import Skipped, ordered_map
 from holotf import console
@@ -109,7 +110,7 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     if isinstance(example, Skipped):
                         skipped.write(_skipped_line((key, example)) + "\n")
                     else:
-                        yield key, example
+                        yield _exact(key), example
                 progress.update(len(result))
         self._check_skipped()  # Here too: tfds itself fails on no examples at all, with a riddle.
 
@@ -124,7 +125,7 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             made = pipeline | beam.Create(tasks) | beam.Reshuffle() | beam.FlatMap(function)
             lines = made | "Skipped" >> beam.Filter(_is_skipped) | beam.Map(_skipped_line)
             lines | beam.io.WriteToText(skipped_path, num_shards=1, shard_name_template="")
-            return made | "Kept" >> beam.Filter(_is_kept)
+            return made | "Kept" >> beam.Filter(_is_kept) | beam.MapTuple(lambda key, example: (_exact(key), example))
 
         return examples()
 
@@ -162,8 +163,14 @@ def _is_kept(pair: tuple[Any, Any]) -> bool:
     return not isinstance(pair[1], Skipped)
 
 
+def _exact(key: str | int) -> bytes | int:
+    """The key as tfds takes it unchanged: in strings it makes slashes of backslashes, and two files would have one key."""
+    return key.encode() if isinstance(key, str) else key
+
+
 def _skipped_line(pair: tuple[Any, Skipped]) -> str:
-    return f"{pair[0]}\t{' '.join(pair[1].reason.split())}"
+    reason = " ".join(pair[1].reason.split()).encode(errors="backslashreplace").decode()
+    return f"{printable(str(pair[0]))}\t{reason}"
 
 
 def build(
