@@ -37,7 +37,7 @@ _SPLITS = {"train": "train", "test": "test", "val": "validation", "valid": "vali
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds this source's flags."""
-    parser.add_argument("--source", type=Path, required=True, metavar="PATH", help="a folder, .zip, .tar, .tar.gz or .tgz")
+    parser.add_argument("--source", type=Path, required=True, metavar="PATH", help="a folder, .zip, .tar, .tar.gz or .tar.xz")
     parser.add_argument("--subdir", metavar="DIR", help="use only this folder inside it, e.g. train; . for all of it as one")
     parser.add_argument("--classes", action="append", metavar="A,B", help="only images in these class folders (default: all)")
     add_test_flag(parser, f"by a hash of the pixels (default: the source's own splits, or {DEFAULT_TEST})".replace("%", "%%"))
