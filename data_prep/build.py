@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import io
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
+from data_prep.names import is_text, printable
 from data_prep.splits import Split
 from data_prep.work import Skipped, ordered_map
 from holotf import console
@@ -109,7 +111,7 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     if isinstance(example, Skipped):
                         skipped.write(_skipped_line((key, example)) + "\n")
                     else:
-                        yield key, example
+                        yield _exact(key), example
                 progress.update(len(result))
         self._check_skipped()  # Here too: tfds itself fails on no examples at all, with a riddle.
 
@@ -124,7 +126,7 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             made = pipeline | beam.Create(tasks) | beam.Reshuffle() | beam.FlatMap(function)
             lines = made | "Skipped" >> beam.Filter(_is_skipped) | beam.Map(_skipped_line)
             lines | beam.io.WriteToText(skipped_path, num_shards=1, shard_name_template="")
-            return made | "Kept" >> beam.Filter(_is_kept)
+            return made | "Kept" >> beam.Filter(_is_kept) | beam.MapTuple(lambda key, example: (_exact(key), example))
 
         return examples()
 
@@ -162,8 +164,14 @@ def _is_kept(pair: tuple[Any, Any]) -> bool:
     return not isinstance(pair[1], Skipped)
 
 
+def _exact(key: str | int) -> bytes | int:
+    """The key as tfds takes it unchanged: in strings it makes slashes of backslashes, and two files would have one key."""
+    return key.encode() if isinstance(key, str) else key
+
+
 def _skipped_line(pair: tuple[Any, Skipped]) -> str:
-    return f"{pair[0]}\t{' '.join(pair[1].reason.split())}"
+    reason = " ".join(pair[1].reason.split()).encode(errors="backslashreplace").decode()
+    return f"{printable(str(pair[0]))}\t{reason}"
 
 
 def build(
@@ -182,23 +190,23 @@ def build(
       beam_options: Apache Beam pipeline options in one string, as on Beam's own command lines; None builds without Beam.
 
     Raises:
-      UserError: `out` is something other than a finished dataset; or the builder's own.
+      UserError: `out` is something other than a finished dataset, or cannot be written; or the builder's own.
     """
-    if ":/" in str(out):  # gs://, s3://; pathlib folds the slashes.
-        raise UserError(f"--out {out}: use a path in a file system; object stores cannot rename a folder in one step")
-    out = Path(out).absolute()
-    if _is_dataset(out) and not overwrite:
-        print(f"{out} is finished already; --overwrite builds it anew")
+    named = Path(out).absolute()
+    out = _resolved(out)
+    with _said_of(out):
+        finished = _is_dataset(out)
+    if finished and not overwrite:
+        print(f"{printable(named)} is finished already; --overwrite builds it anew")
         return
     download_config = tfds.download.DownloadConfig(beam_options=_beam_options(beam_options))
-    out.parent.mkdir(parents=True, exist_ok=True)
     start_s = time.monotonic()
     with _temporary_sibling(out) as temporary:
         # Asked again here: _temporary_sibling may just have brought back what an interrupted --overwrite had set aside.
         if out.exists() and not _is_dataset(out):
-            raise UserError(f"--out {out} exists and is not a dataset: name a new folder, or remove it")
+            raise UserError(f"--out {printable(named)} exists and is not a dataset: name a new folder, or remove it")
         if _is_dataset(out) and not overwrite:
-            print(f"{out} is finished already; --overwrite builds it anew")
+            print(f"{printable(named)} is finished already; --overwrite builds it anew")
             return
         builder = make_builder(temporary)
         tfds.disable_progress_bar()
@@ -208,18 +216,45 @@ def build(
         if hasattr(builder, "finish"):
             builder.finish(folder)
         made = {split: info.num_examples for split, info in builder.info.splits.items()}
-        _replace(folder, out, aside=temporary.with_name(temporary.name + _ASIDE))
+        with _said_of(out):
+            _replace(folder, out, aside=temporary.with_name(temporary.name + _ASIDE))
     seconds = time.monotonic() - start_s
     listed = ", ".join(f"{split} {count:,}" for split, count in made.items())
     config = getattr(builder, "config_name", "hologan_folder")
     print(
-        f"{out}: {sum(made.values()):,} examples in {seconds:.1f} s ({listed})\n"
-        f"train on it: python main.py --config configs/{config}.py --config.data.dir={shlex.quote(os.fspath(out))} "
+        f"{printable(named)}: {sum(made.values()):,} examples in {seconds:.1f} s ({listed})\n"
+        f"train on it: python main.py --config configs/{config}.py --config.data.dir={shlex.quote(os.fspath(named))} "
         f"--config.model.image_size={builder.info.features['image'].shape[0]}"
     )
 
 
 _ASIDE = "-old"
+
+
+def _resolved(out: Path) -> Path:
+    """`out` without links: a link stays, and what it leads to is written."""
+    shown = printable(out)
+    if ":/" in str(out):  # gs://, s3://; pathlib folds the slashes.
+        raise UserError(f"--out {shown}: use a path in a file system; object stores cannot rename a folder in one step")
+    try:
+        resolved = Path(out).resolve()
+    except RuntimeError as error:  # So pathlib says it.
+        raise UserError(f"--out {shown} is a link that leads to itself: use another name") from error
+    if not is_text(str(resolved)) or "**" in str(resolved):
+        raise UserError(f"--out {shown}: tfds takes no path that is not UTF-8 or has ** in it: use another")
+    return resolved
+
+
+@contextlib.contextmanager
+def _said_of(out: Path) -> Iterator[None]:
+    """Turns what the file system says of a place that cannot be used into a line about --out."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"--out {printable(out)} cannot be written ({error.strerror}): name a folder in one that is there, or can be made, and "
+            "that you may write to"
+        ) from error
 
 
 def _is_dataset(folder: Path) -> bool:
@@ -241,14 +276,26 @@ def _temporary_sibling(out: Path) -> Iterator[Path]:
     The lock is the kernel's and dies with its process, so neither a kill -9 nor a reused process id misleads the next run.
     """
     prefix = f".{out.name}.tmp-"
+    # Not by a glob: a name may hold brackets, or begin like another's.
+    ours = re.compile(re.escape(prefix) + r"\w+(-old)?")
     with contextlib.ExitStack() as stack:
-        with _lock(out.parent):  # Held for a moment: no other run may see this folder before it is locked.
-            for stale in sorted(out.parent.glob(prefix + "*")):
-                _remove_if_dead(stale, out)
-            temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=out.parent))
-            stack.enter_context(_lock(temporary))
+        with _said_of(out):
+            stack.callback(_remove_empty, [folder for folder in out.parents if not folder.exists()])
+            out.parent.mkdir(parents=True, exist_ok=True)
+            with _lock(out.parent):  # Held for a moment: no other run may see this folder before it is locked.
+                for stale in sorted(path for path in out.parent.iterdir() if ours.fullmatch(path.name) and path.is_dir()):
+                    _remove_if_dead(stale, out)
+                temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=out.parent))
+                stack.enter_context(_lock(temporary))
         stack.callback(shutil.rmtree, temporary, ignore_errors=True)
         yield temporary
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Removes those that hold nothing, innermost first: they were made for a build that came to nothing."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _remove_if_dead(stale: Path, out: Path) -> None:
@@ -256,7 +303,7 @@ def _remove_if_dead(stale: Path, out: Path) -> None:
     if is_aside and not out.exists() and _is_dataset(stale):
         stale.rename(out)
         return
-    with contextlib.suppress(BlockingIOError), _lock(stale, blocking=False):
+    with contextlib.suppress(OSError), _lock(stale, blocking=False):  # Locked by a run at work, or another user's.
         shutil.rmtree(stale, ignore_errors=True)
 
 

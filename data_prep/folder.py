@@ -11,7 +11,6 @@ images become test, by a hash of their pixels: copies of an image, whatever thei
 import argparse
 import contextlib
 import functools
-import io
 import itertools
 import os
 import sys
@@ -20,24 +19,25 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from PIL import Image
-
 from data_prep import duplicates
-from data_prep.archives import EXTENSIONS, File, content_of, image_names, is_tar, tar_files
-from data_prep.images import Crop, encode, parse_crop, prepare, to_rgb
+from data_prep.archives import EXTENSIONS, File, Listing, UnusableError, content_of, listing, tar_files
+from data_prep.images import Crop, encode, open_image, parse_crop, prepare, to_rgb
+from data_prep.names import label_name, printable
 from data_prep.splits import DEFAULT_TEST, Part, Split, add_test_flag, hash_of, parse_part, test_below
 from data_prep.work import Skipped, ordered_map
 from holotf import console
 from holotf.errors import UserError
 
 FILES_PER_TASK = 32
+BYTES_PER_TASK = 32 * 2**20  # of what comes out of a tar: several tasks wait in memory at a time
 DUPLICATES_FILE = "duplicates.txt"
+_ENDINGS = ", ".join(EXTENSIONS)
 _SPLITS = {"train": "train", "test": "test", "val": "validation", "valid": "validation", "validation": "validation"}
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds this source's flags."""
-    parser.add_argument("--source", type=Path, required=True, metavar="PATH", help="a folder, .zip, .tar, .tar.gz or .tgz")
+    parser.add_argument("--source", type=Path, required=True, metavar="PATH", help="a folder, .zip, .tar, .tar.gz or .tar.xz")
     parser.add_argument("--subdir", metavar="DIR", help="use only this folder inside it, e.g. train; . for all of it as one")
     parser.add_argument("--classes", action="append", metavar="A,B", help="only images in these class folders (default: all)")
     add_test_flag(parser, f"by a hash of the pixels (default: the source's own splits, or {DEFAULT_TEST})".replace("%", "%%"))
@@ -64,6 +64,9 @@ def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
     found = find(args, test)
     parts, files = share_out(found, test, args.dedupe, args.workers)
     work = {split: Split(found.tasks(names), len(names)) for split, names in parts.items()}
+    if found.unusable:  # Of no known split: counted and listed with train.
+        tasks, total = work["train"]
+        work["train"] = Split(itertools.chain(_chunks(found.unusable), tasks), total + len(found.unusable))
     if args.beam is not None:
         work = {split: Split(list(tasks), total) for split, (tasks, total) in work.items()}
     features = {"image": tfds.features.Image(shape=(args.size, args.size, 3), encoding_format=args.encoding)}
@@ -73,8 +76,9 @@ def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
         data_dir=data_dir,
         name="folder",
         description=(
-            f"Images of {found.source.name}/{found.root} by holotf's data_prep.folder: crop {args.crop}, resized to {args.size} "
-            f"px; split {'as its folders are' if found.splits else f'by a hash of the pixels, test {test.text}'}."
+            f"Images of {printable(found.source.name)}/{printable(found.root)} by holotf's data_prep.folder: crop {args.crop}, "
+            f"resized to {args.size} px; "
+            f"split {'as its folders are' if found.splits else f'by a hash of the pixels, test {test.text}'}."
         ),
         features=features,
         function=functools.partial(
@@ -98,6 +102,8 @@ class Found:
       names: relative to root, sorted.
       labels: name -> class; {} where there are no classes.
       splits: name -> split, where the source has splits of its own; else {}.
+      unusable: items of a task, of what cannot even be named or entered; by their path from the source.
+      contents: as in `Listing`.
     """
 
     source: Path
@@ -105,32 +111,49 @@ class Found:
     names: list[str]
     labels: dict[str, str]
     splits: dict[str, str]
+    unusable: list[File]
+    contents: dict[str, str] | None
 
     def tasks(self, names: list[str]) -> Iterator[list]:
         """These of the images as tasks of `examples` and `seen_in`."""
-        if is_tar(self.source):
-            return _chunks(tar_files(self.source, self.root, names, self.labels))
+        if self.contents is not None:
+            return _chunks(tar_files(self.source, self.root, names, self.labels, self.contents))
         return _chunks((name, self.labels.get(name), None) for name in names)
 
 
 def find(args: argparse.Namespace, test: Part) -> Found:
     """What the flags name; UserError where that makes no sense."""
-    source = args.source.absolute()
-    names = image_names(source)
-    if not names:
-        raise UserError(f"--source {args.source} holds no image: it needs files ending in {', '.join(EXTENSIONS)}")
-    if is_tar(source) and args.beam is not None:
-        raise UserError(f"--source {args.source} can only be read from front to back: unpack it, or make it a zip, for --beam")
-    root, names = choose(names, args.subdir)
+    source, shown = args.source.absolute(), printable(args.source)
+    there = listing(source)
+    if not there.names:
+        some = next((f": {printable(name)} and its like cannot be used ({why})" for name, why in there.unusable.items()), "")
+        raise UserError(f"--source {shown} holds no image{some or f': it needs files ending in {_ENDINGS}'}")
+    if there.contents is not None and args.beam is not None:
+        raise UserError(f"--source {shown} can only be read from front to back: unpack it, or make it a zip, for --beam")
+    root, names = choose(there.names, args.subdir)
     splits = {} if args.subdir == "." else own_splits(names)
-    labels = classes(names, below_splits=args.subdir == "." or bool(splits))
+    below_splits = args.subdir == "." or bool(splits)
+    labels = classes(names, below_splits)
     if splits and args.test is not None:
         if test:
             raise UserError(f"{test}: --source has {', '.join(sorted(set(splits.values())))}: leave it out, or add --subdir train")
         names = [name for name in names if splits[name] == "train"]
-    if args.classes:
-        names, labels = only_classes(names, labels, [name for words in args.classes for name in words.split(",")])
-    return Found(source, root, names, labels, splits)
+    wanted = [name for words in args.classes or () for name in words.split(",")]
+    unusable = [(name, None, Skipped(why)) for name, why in _asked_for(there, root, args.subdir, wanted, bool(splits))]
+    if wanted:
+        names, labels = only_classes(names, labels, wanted)
+    return Found(source, root, names, labels, splits, unusable, there.contents)
+
+
+def _asked_for(there: Listing, root: str, subdir: str | None, wanted: list[str], below_splits: bool) -> list[tuple[str, str]]:
+    """Of what cannot be used, path and reason of what --subdir and --classes do not leave out."""
+    kept = []
+    for name, why in there.unusable.items():
+        inside = name.startswith(root)
+        parts = name[len(root) if inside else 0 :].split("/")[below_splits:-1]
+        if (inside or subdir in (None, ".")) and not (wanted and parts and label_name(parts[0]) not in wanted):
+            kept.append((name, why))
+    return kept
 
 
 def share_out(found: Found, test: Part, dedupe: bool, workers: int) -> tuple[dict[str, list[str]], dict[str, str]]:
@@ -163,7 +186,8 @@ def share_out(found: Found, test: Part, dedupe: bool, workers: int) -> tuple[dic
         parts = cut(names, seen, test)
     if not parts["train"]:
         raise UserError(
-            f"--source {found.source} has no image left to train on: take in more --classes, or --subdir . for all as one"
+            f"--source {printable(found.source)} has no image left to train on: take in more --classes, or --subdir . for all as "
+            "one"
         )
     return parts, files
 
@@ -196,7 +220,7 @@ def choose(names: list[str], subdir: str | None) -> tuple[str, list[str]]:
         roots = [r for r in (asked, root + asked) if any(name.startswith(r) for name in names)]
         if not roots:
             tops = sorted({name[len(root) :].split("/")[0] for name in names if "/" in name[len(root) :]})
-            raise UserError(f"--subdir {subdir!r} holds no image: use {', '.join(tops) if tops else '.'}")
+            raise UserError(f"--subdir {subdir!r} holds no image: use {', '.join(map(printable, tops)) if tops else '.'}")
         inside = [name[len(roots[0]) :] for name in names if name.startswith(roots[0])]
         deeper = _outer_folders(inside)
         return roots[0] + deeper, [name[len(deeper) :] for name in inside]
@@ -216,7 +240,8 @@ def own_splits(names: list[str]) -> dict[str, str]:
     beside = sorted({tops.get(name, name) for name in names} - set(there))
     without = "" if any(_SPLITS[top.lower()] == "train" for top in there) else " and no train"
     if beside or without:
-        beside = f", and beside them {beside[0]}" + (f" and {len(beside) - 1} more" if beside[1:] else "") if beside else ""
+        more = f" and {len(beside) - 1} more" if beside[1:] else ""
+        beside = f", and beside them {printable(beside[0])}{more}" if beside else ""
         raise UserError(
             f"--source holds the splits {', '.join(there)}{without}{beside}: choose one with --subdir {there[-1]}, or take all as "
             "one with --subdir ."
@@ -242,7 +267,7 @@ def classes(names: list[str], below_splits: bool) -> dict[str, str]:
     depth = 1 if below_splits and {part[0].lower() for part in parts.values()} <= set(_SPLITS) else 0
     if any(len(part) < depth + 2 for part in parts.values()):
         return {}  # Some image lies in no class folder.
-    labels = {name: part[depth] for name, part in parts.items()}
+    labels = {name: label_name(part[depth]) for name, part in parts.items()}
     return labels if len(set(labels.values())) > 1 else {}
 
 
@@ -283,7 +308,7 @@ def seen_in(task: list[File], source: Path, root: str, dedupe: bool) -> list[tup
 
 def _seen(name: str, content: bytes | None, source: Path, root: str, dedupe: bool) -> Seen | None:
     try:
-        with Image.open(io.BytesIO(content_of(name, content, source, root))) as image:
+        with open_image(content_of(name, content, source, root)) as image:
             image = to_rgb(image)
         look = duplicates.look_of(image) if dedupe else None
         return Seen(hash_of(str(image.size), image.tobytes()), image.width * image.height, look)
@@ -299,7 +324,7 @@ def duplicate_groups(seen: dict[str, Seen]) -> list[list[str]]:
 
 def duplicates_text(groups: list[list[str]]) -> str:
     """The text of duplicates.txt: a group a line, the image kept and then, after tabs, those left out."""
-    return "".join("\t".join([kept, *sorted(others)]) + "\n" for kept, *others in groups)
+    return "".join("\t".join(map(printable, [kept, *sorted(others)])) + "\n" for kept, *others in groups)
 
 
 def cut(names: list[str], seen: dict[str, Seen], test: Part) -> dict[str, list[str]]:
@@ -313,13 +338,14 @@ def cut(names: list[str], seen: dict[str, Seen], test: Part) -> dict[str, list[s
     return {"train": [name for name in names if name not in chosen], "test": [name for name in names if name in chosen]}
 
 
-def _chunks(items: Iterable) -> Iterator[list]:
-    chunk = []
+def _chunks(items: Iterable[File]) -> Iterator[list[File]]:
+    chunk, size = [], 0
     for item in items:
         chunk.append(item)
-        if len(chunk) == FILES_PER_TASK:
+        size += len(item[2]) if isinstance(item[2], bytes) else 0
+        if len(chunk) == FILES_PER_TASK or size > BYTES_PER_TASK:
             yield chunk
-            chunk = []
+            chunk, size = [], 0
     if chunk:
         yield chunk
 
@@ -340,8 +366,10 @@ def examples(task: list[File], source: Path, root: str, size: int, crop: Crop, e
 
 def _example(name, label, content, source, root, size, crop, encoding) -> dict | Skipped:
     try:
-        with Image.open(io.BytesIO(content_of(name, content, source, root))) as image:
+        with open_image(content_of(name, content, source, root)) as image:
             pixels = prepare(image, size, crop)
+    except UnusableError as error:
+        return Skipped(str(error))
     except Exception as error:  # A damaged file makes PIL's readers raise whatever it makes them raise.
         return Skipped(f"{type(error).__name__}: {error}"[:200])
     example = {"image": encode(pixels, encoding)}

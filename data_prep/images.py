@@ -1,6 +1,7 @@
 """What every source does to an image: orientation, three channels, a crop, an antialiased resize. PIL and NumPy alone."""
 
 import io
+import warnings
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -26,6 +27,13 @@ def parse_crop(text: str) -> Crop:
     if height < 1 or width < 1:
         raise UserError(f"--crop {text!r}: use center, none or H,W in pixels, for example 108,108")
     return height, width
+
+
+def open_image(content: bytes) -> Image.Image:
+    """Opens an image file without decoding it yet; raises what PIL raises, also of so many pixels that PIL would only warn."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        return Image.open(io.BytesIO(content))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from data_prep.archives import MAX_FILE_BYTES
+from data_prep.names import printable
 from holotf.errors import UserError
 
 MAX_FACES = 100_000  # heavier meshes draw slowly here and show nothing more at 64 or 128 px
@@ -90,14 +92,25 @@ def the_trimesh():
 def _scene(spec: MeshSpec):
     """The trimesh scene of a file, with its materials; textures are found beside it, or in its folder inside the ZIP."""
     trimesh = the_trimesh()
+    if not Path(spec.path).is_file():  # Not opened: a FIFO would wait for somebody to write.
+        raise ValueError("it is no file, or a folder that cannot be entered")
     if not spec.member:
+        _check_size(Path(spec.path).stat().st_size)
         return trimesh.load_scene(spec.path, process=False)
     folder = spec.member.rsplit("/", 1)[0] + "/"
     with zipfile.ZipFile(spec.path) as archive:
-        files = {n[len(folder) :]: archive.read(n) for n in archive.namelist() if n.startswith(folder) and not n.endswith("/")}
+        members = [info for info in archive.infolist() if info.filename.startswith(folder) and not info.is_dir()]
+        _check_size(sum(info.file_size for info in members))
+        files = {info.filename[len(folder) :]: archive.read(info) for info in members}
     data = io.BytesIO(files[spec.member[len(folder) :]])
     resolver = trimesh.resolvers.ZipResolver(files)
     return trimesh.load_scene(data, file_type=Path(spec.member).suffix[1:].lower(), resolver=resolver, process=False)
+
+
+def _check_size(size: int) -> None:
+    """Refuses what would fill the memory, before it is unpacked."""
+    if size > MAX_FILE_BYTES:
+        raise ValueError(f"{size:,} bytes are more than {MAX_FILE_BYTES:,}")
 
 
 def _opacity(material) -> float:
@@ -143,16 +156,22 @@ def _pixels(image: Image.Image) -> np.ndarray:
 def load(spec: MeshSpec) -> Mesh:
     """Read a mesh, stand it up, centre and scale it; `UserError` names the mesh where that cannot be done."""
     try:
-        scene = _scene(spec)
-        parts = [scene.graph[node] for node in sorted(scene.graph.nodes_geometry)]
-        parts = [(placement, scene.geometry[name]) for placement, name in parts if hasattr(scene.geometry[name], "faces")]
+        with np.errstate(all="ignore"):  # What is not finite shows in the radius.
+            return _load(spec)
     except UserError:
         raise
-    except Exception as error:  # trimesh's readers raise whatever a malformed file makes them raise
-        raise UserError(f"mesh {spec.name}: cannot be read ({error}): export it again as OBJ, GLB or PLY") from error
+    except Exception as error:  # trimesh's readers, and NumPy on what they read, raise whatever a malformed file makes them raise.
+        why = printable(" ".join(f"{type(error).__name__}: {error}".split()))
+        raise UserError(f"mesh {spec.name}: cannot be read ({why}): export it again as OBJ, GLB or PLY") from error
+
+
+def _load(spec: MeshSpec) -> Mesh:
+    scene = _scene(spec)
+    parts = [scene.graph[node] for node in sorted(scene.graph.nodes_geometry)]
+    parts = [(placement, scene.geometry[name]) for placement, name in parts if hasattr(scene.geometry[name], "faces")]
     face_count = sum(len(geometry.faces) for _, geometry in parts)
     if face_count == 0:
-        raise UserError(f"mesh {spec.name}: no faces in {spec.member or spec.path}: leave it out")
+        raise UserError(f"mesh {spec.name}: no faces in {printable(spec.member or spec.path)}: leave it out")
     if face_count > MAX_FACES:
         raise UserError(f"mesh {spec.name}: {face_count} faces: decimate it to at most {MAX_FACES}, or leave it out")
     if len(parts) > MAX_MATERIALS:
@@ -193,7 +212,7 @@ def load(spec: MeshSpec) -> Mesh:
     flat = np.cross(xyz[:, 1] - xyz[:, 0], xyz[:, 2] - xyz[:, 0])[:, None]  # [F, 1, 3]
     flat = flat / np.maximum(np.linalg.norm(flat, axis=-1, keepdims=True), 1e-12)
     normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-12)
-    creased = np.abs((normal * flat).sum(-1, keepdims=True)) < CREASE_COS
+    creased = ~(np.abs((normal * flat).sum(-1, keepdims=True)) >= CREASE_COS)  # Where a file's normals are NaN, too.
     triangles["normal"] = np.where(creased, flat, normal)
     triangles["xyz"] = xyz
     # Corners shared by triangles are shaded once: software vertex shading is what takes the time. [3 F] -> [V], [3 F]

@@ -21,6 +21,7 @@ import numpy as np
 from data_prep import render
 from data_prep.blocks import FIRST_OBJECT, add_render_flags, check_turns, field_of_view, parse_render_flags, train_and_test
 from data_prep.mesh import MeshSpec
+from data_prep.names import printable
 from data_prep.presets import PRESET_STRETCH, PRESETS
 from data_prep.splits import Split, hash_of, parse_part
 from data_prep.work import ordered_map
@@ -117,7 +118,7 @@ def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
     seen = [spec for spec in specs if spec not in unseen]
     counts["unseen"] = counts["unseen"] if unseen else 0
 
-    origin = args.preset or args.source or args.library or LIBRARY
+    origin = args.preset or printable(args.source or args.library or LIBRARY)
     text, number = tfds.features.Text(), tfds.features.Scalar(np.float32)
     function = functools.partial(render.examples, seed=args.seed, ranges=ranges, recolour=recolour, size_px=args.size,
                                  half_width=float(field_of_view(ranges["distance"][0])), turntable=args.turntable)  # fmt: skip
@@ -237,16 +238,29 @@ def _pattern(flag: str, text: str) -> re.Pattern:
 
 def in_folder(folder: Path, name: re.Pattern, up: str = "y", yaw_deg: float = 0.0) -> list[MeshSpec]:
     """The mesh files in a folder and those inside it, named by their path from there."""
-    if not folder.is_dir():
-        raise UserError(f"--source {folder}: no such folder")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    named = [(path.relative_to(folder).as_posix(), path) for path in files]
-    specs = [MeshSpec(name=key, path=str(path), rotation=UPRIGHT[up], yaw_deg=yaw_deg) for key, path in named if name.search(key)]
-    if not specs:
+    shown = printable(folder)
+    if not os.path.isdir(folder):
+        raise UserError(f"--source {shown}: no such folder")
+    locked = []
+
+    def failed(error: OSError) -> None:
+        if error.filename is None or Path(error.filename) == folder:
+            raise UserError(f"--source {shown} cannot be read ({error.strerror}): give a folder that you may read") from error
+        locked.append(Path(error.filename))  # It cannot be loaded, and is left out and named with the meshes that cannot.
+
+    walked = os.walk(folder, onerror=failed)
+    found = sorted(Path(inside, file) for inside, _, files in walked for file in files)
+    found = [path for path in found if path.suffix.lower() in SUFFIXES]
+    wanted = [path for path in found if name.search(path.relative_to(folder).as_posix())]
+    if not wanted:
         raise UserError(
-            f"--source {folder}: of {len(files)} {', '.join(SUFFIXES)} files none matches --name-regex {name.pattern!r}"
+            f"--source {shown}: of {len(found)} {', '.join(SUFFIXES)} files none matches --name-regex {name.pattern!r}"
+            + (f", and {len(locked)} folders cannot be read, {printable(locked[0])} the first" if locked else "")
         )
-    return specs
+    return [
+        MeshSpec(printable(path.relative_to(folder).as_posix()), str(path), rotation=UPRIGHT[up], yaw_deg=yaw_deg)
+        for path in wanted + locked
+    ]
 
 
 def in_library(path: Path, yaw_deg: float = 0.0) -> list[tuple[dict[str, str], MeshSpec]]:
@@ -254,32 +268,49 @@ def in_library(path: Path, yaw_deg: float = 0.0) -> list[tuple[dict[str, str], M
 
     A mesh's name is its path in the ZIP, without the last part where that repeats the folder: "scopia/chair3".
     """
-    archives = sorted(path.glob("*.sh3f")) if path.is_dir() else [path] if path.is_file() else []
+    archives = sorted(path.glob("*.sh3f")) if os.path.isdir(path) else [path]
+    archives = [archive for archive in archives if os.path.isfile(archive)]
     if not archives:
-        raise UserError(f"--library {path}: no .sh3f file there: apt install sweethome3d-furniture, or name another")
+        raise UserError(f"--library {printable(path)}: no .sh3f file there: apt install sweethome3d-furniture, or name another")
     found = []
     for archive in archives:
         try:
             with zipfile.ZipFile(archive) as opened:
                 head, entries = parse_catalogue(opened.read(CATALOGUE))
-        except (zipfile.BadZipFile, KeyError, OSError) as error:
-            raise UserError(f"--library {archive}: not a Sweet Home 3D library ({error})") from error
+        except Exception as error:  # zipfile has its own, and struct's, zlib's and Unicode's beside them.
+            raise UserError(
+                f"--library {printable(archive)}: not a Sweet Home 3D library ({printable(str(error))}): copy it again, or name "
+                "another"
+            ) from error
         for entry in entries:
-            member = entry["model"].strip("/")
-            folder, _, stem = member.rpartition(".")[0].rpartition("/")
-            numbers = [float(word) for word in entry.get("modelRotation", "1 0 0 0 1 0 0 0 1").split()]
-            spec = MeshSpec(
-                name=folder if folder.rpartition("/")[2] == stem else f"{folder}/{stem}",
-                path=str(archive),
-                member=member,
-                creator=entry.get("creator", ""),
-                license=LICENCES.get(archive.stem) or " ".join(entry.get("license", head.get("license", "")).split()),
-                rotation=tuple(tuple(numbers[row : row + 3]) for row in (0, 3, 6)),
-                size=tuple(float(entry[key]) for key in ("width", "height", "depth")),
-                yaw_deg=yaw_deg,
-            )
-            found.append((entry, spec))
+            found.append((entry, _in_catalogue(entry, head, archive, yaw_deg)))
     return found
+
+
+def _in_catalogue(entry: dict[str, str], head: dict[str, str], archive: Path, yaw_deg: float) -> MeshSpec:
+    """The mesh of one entry of an archive's catalogue; `head` is what the catalogue says of all of them."""
+    member = entry["model"].strip("/")
+    folder, _, stem = member.rpartition(".")[0].rpartition("/")
+    try:
+        numbers = [float(word) for word in entry.get("modelRotation", "1 0 0 0 1 0 0 0 1").split()]
+        size = tuple(float(entry[key]) for key in ("width", "height", "depth"))
+        if len(numbers) != 9:
+            raise ValueError(f"modelRotation has {len(numbers)} numbers")
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            f"--library {printable(archive)}: {CATALOGUE} says of {printable(member)} what cannot be read ({error}): width, height "
+            "and depth are a number each, modelRotation is 9"
+        ) from error
+    return MeshSpec(
+        name=printable(folder if folder.rpartition("/")[2] == stem else f"{folder}/{stem}"),
+        path=str(archive),
+        member=member,
+        creator=" ".join(entry.get("creator", "").split()),
+        license=LICENCES.get(archive.stem) or " ".join(entry.get("license", head.get("license", "")).split()),
+        rotation=tuple(tuple(numbers[row : row + 3]) for row in (0, 3, 6)),
+        size=size,
+        yaw_deg=yaw_deg,
+    )
 
 
 def parse_catalogue(data: bytes) -> tuple[dict[str, str], list[dict[str, str]]]:
@@ -308,6 +339,6 @@ def credits_of(seen: list[MeshSpec], unseen: list[MeshSpec], left_out: list[str]
     for spec in sorted([*seen, *unseen], key=lambda spec: spec.name):
         creator, licence = spec.creator or "creator unknown", spec.license or "licence unknown"
         split = "unseen" if spec in unseen else "all but unseen" if unseen else "all"
-        lines.append("\t".join([spec.name, creator, licence, Path(spec.path).name, split]))
+        lines.append("\t".join([spec.name, creator, licence, printable(Path(spec.path).name), split]))
     lines += ["", *(f"left out: {fault}" for fault in left_out)] if left_out else []
     return "\n".join(lines) + "\n"
