@@ -64,7 +64,7 @@ def _run(argv: list[str]) -> None:
     _check_common_flags(args)
 
     console.import_tensorflow()
-    from data_prep.build import build  # Imports tfds.
+    from data_prep.build import build  # imports tfds
 
     build(lambda data_dir: source.builder(args, data_dir), args.out, args.overwrite, args.beam)
 

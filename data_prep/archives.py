@@ -15,7 +15,7 @@ from data_prep.work import Skipped
 from holotf.errors import UserError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-MAX_FILE_BYTES = 256 * 2**20  # Of one file, unpacked: a small archive may hold gigabytes of zeros.
+MAX_FILE_BYTES = 256 * 2**20  # of one file, unpacked: a small archive may hold gigabytes of zeros
 File = tuple[str, str | None, bytes | Skipped | None]  # name, class, content: None where it is still to be read, by name
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
@@ -55,7 +55,7 @@ def listing(source: Path) -> Listing:
         mode = os.stat(source).st_mode
         if stat.S_ISDIR(mode):
             return _in_folder(source)
-        if not stat.S_ISREG(mode):  # Not opened: a FIFO would wait for somebody to write.
+        if not stat.S_ISREG(mode):  # not opened: a FIFO would wait for somebody to write
             raise UserError(f"--source {shown} is {_kind(mode)}: give a folder, a zip or a tar(.gz) of images")
         with open(source, "rb"):
             pass  # zipfile would take a file that may not be read for one that is no zip.
@@ -182,7 +182,7 @@ def tar_files(source: Path, root: str, names: list[str], labels: dict[str, str],
                     yield from ((name, labels.get(name), content) for name in linked)
                 if not wanted:
                     return
-    except Exception as error:  # As in `listing`.
+    except Exception as error:  # as in `listing`
         raise UserError(
             f"--source {printable(source)} has changed since it was listed ({printable(str(error))}): begin again"
         ) from error
@@ -211,16 +211,16 @@ def content_of(name: str, content: bytes | Skipped | None, source: Path, root: s
     else:
         path = source / root / name
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # Asked before it is opened: a FIFO would wait for somebody to write.
+        if not stat.S_ISREG(status.st_mode):  # asked before it is opened: a FIFO would wait for somebody to write
             raise UnusableError(f"{_kind(status.st_mode)}, and no file")
         size, opened = status.st_size, functools.partial(open, path, "rb")
     if large := _too_large(size):
         raise UnusableError(large)
     with opened() as file:
-        return file.read(MAX_FILE_BYTES)  # Whatever the size was said to be.
+        return file.read(MAX_FILE_BYTES)  # whatever the size was said to be
 
 
-@functools.lru_cache(maxsize=1)  # Opened once a process: the list of a large zip takes seconds to read.
+@functools.lru_cache(maxsize=1)  # opened once a process: the list of a large zip takes seconds to read
 def _zip(source: Path) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
     archive = zipfile.ZipFile(source)
     return archive, {normalised(info.filename): info for info in archive.infolist() if not info.is_dir()}

@@ -18,8 +18,8 @@ from data_prep.splits import DEFAULT_TEST, Split, add_test_flag, parse_part
 from holotf.errors import UserError
 
 EXAMPLES_PER_TASK = 32
-FIRST_OBJECT = {"train": 0, "test": 1_000_000_000, "unseen": 2_000_000_000}  # Not the last of --count: those move with it.
-PARTS = ("seat", "back", "legs")  # What the three colours of an example belong to: seat or board, back or sides, legs.
+FIRST_OBJECT = {"train": 0, "test": 1_000_000_000, "unseen": 2_000_000_000}  # not the last of --count: those move with it
+PARTS = ("seat", "back", "legs")  # what the three colours of an example belong to: seat or board, back or sides, legs
 
 # Furniture-like colours, none near the white of the background. RGB in [0, 1].
 _PALETTE = np.array(
@@ -307,7 +307,7 @@ def _chair(rng: np.random.Generator) -> list:
 def _armchair(rng: np.random.Generator) -> list:
     width, depth = rng.uniform(0.60, 0.85), rng.uniform(0.55, 0.75)
     arm = rng.uniform(0.07, 0.15)
-    if rng.random() < 0.5:  # Upholstered: arms and back are solid down to the low base.
+    if rng.random() < 0.5:  # upholstered: arms and back are solid down to the low base
         base, seat_top = rng.uniform(0.05, 0.14), rng.uniform(0.36, 0.46)
         arm_top, back_top = seat_top + rng.uniform(0.14, 0.24), seat_top + rng.uniform(0.38, 0.58)
         back_thick = rng.uniform(0.10, 0.18)
@@ -365,7 +365,7 @@ def _shelf(rng: np.random.Generator) -> list:
     parts = [_upright("legs", side * (width - thick) / 2, 0, 0, height, thick, depth) for side in (-1, 1)]
     boards = np.linspace(0.06, height - thick / 2, rng.integers(3, 6))
     parts += [("seat", (0, y, 0), (width - 2 * thick, thick, depth), 0.0) for y in boards]
-    return [*parts, _upright("back", 0, -depth / 2 + 0.012, 0, height, width - thick, 0.02)]  # Closed behind, open in front.
+    return [*parts, _upright("back", 0, -depth / 2 + 0.012, 0, height, width - thick, 0.02)]  # closed behind, open in front
 
 
 KINDS = {"chair": _chair, "armchair": _armchair, "stool": _stool, "table": _table, "bench": _bench, "shelf": _shelf}

@@ -89,7 +89,7 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return tfds.core.DatasetInfo(builder=self, features=features, supervised_keys=None, **self._about)
 
     def _split_generators(self, dl_manager):
-        del dl_manager  # Nothing is downloaded.
+        del dl_manager  # nothing is downloaded
         return {split: self._generate_examples(split) for split in self._splits}
 
     def _generate_examples(self, split):
@@ -113,7 +113,7 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     else:
                         yield _exact(key), example
                 progress.update(len(result))
-        self._check_skipped()  # Here too: tfds itself fails on no examples at all, with a riddle.
+        self._check_skipped()  # here too: tfds itself fails on no examples at all, with a riddle
 
     def _beam_examples(self, split: str):
         import apache_beam as beam
@@ -238,7 +238,7 @@ def _resolved(out: Path) -> Path:
         raise UserError(f"--out {shown}: use a path in a file system; object stores cannot rename a folder in one step")
     try:
         resolved = Path(out).resolve()
-    except RuntimeError as error:  # So pathlib says it.
+    except RuntimeError as error:  # so pathlib says it
         raise UserError(f"--out {shown} is a link that leads to itself: use another name") from error
     if not is_text(str(resolved)) or "**" in str(resolved):
         raise UserError(f"--out {shown}: tfds takes no path that is not UTF-8 or has ** in it: use another")
@@ -264,7 +264,7 @@ def _is_dataset(folder: Path) -> bool:
 def _replace(folder: Path, out: Path, aside: Path) -> None:
     with _lock(out.parent):
         if out.exists():
-            out.rename(aside)  # Killed between these two lines, `out` is missing, and the next run puts it back.
+            out.rename(aside)  # killed between these two lines, `out` is missing, and the next run puts it back
         folder.rename(out)
     shutil.rmtree(aside, ignore_errors=True)
 
@@ -282,7 +282,7 @@ def _temporary_sibling(out: Path) -> Iterator[Path]:
         with _said_of(out):
             stack.callback(_remove_empty, [folder for folder in out.parents if not folder.exists()])
             out.parent.mkdir(parents=True, exist_ok=True)
-            with _lock(out.parent):  # Held for a moment: no other run may see this folder before it is locked.
+            with _lock(out.parent):  # held for a moment: no other run may see this folder before it is locked
                 for stale in sorted(path for path in out.parent.iterdir() if ours.fullmatch(path.name) and path.is_dir()):
                     _remove_if_dead(stale, out)
                 temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=out.parent))

@@ -70,7 +70,7 @@ def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
             threads=max(args.workers, 1),
         ),
         splits={split: Split(_tasks(ranges), _length(ranges)) for split, ranges in parts.items()},
-        workers=0,  # Reading needs TensorFlow, which is here already; PIL works in threads.
+        workers=0,  # reading needs TensorFlow, which is here already; PIL works in threads
         beam=args.beam is not None,
     )
 
@@ -136,7 +136,7 @@ def _prepared(name: str, data_dir: Path | None):
         ) from error
     try:
         original.download_and_prepare()
-    except Exception as error:  # Downloading fails in as many ways as there are networks.
+    except Exception as error:  # downloading fails in as many ways as there are networks
         raise UserError(
             f"NAME {name!r}: could not be downloaded or prepared in {original.data_dir} ({type(error).__name__}: "
             f"{str(error).strip()}): connect to the network, or prepare it elsewhere with tfds and name its place with --data-dir"
@@ -177,7 +177,7 @@ def examples(
         return f"{split}-{index}", {"image": encode(prepare(image, size, crop), encoding), **labels}
 
     original = tfds.builder_from_directory(folder)
-    read = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)  # In the order written: keys name positions.
+    read = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)  # in the order written: keys name positions
     rows = tfds.as_numpy(original.as_dataset(f"{split}[{start}:{stop}]", read_config=read, shuffle_files=False))
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         return list(pool.map(example, enumerate(rows, start)))

@@ -64,7 +64,7 @@ def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
     found = find(args, test)
     parts, files = share_out(found, test, args.dedupe, args.workers)
     work = {split: Split(found.tasks(names), len(names)) for split, names in parts.items()}
-    if found.unusable:  # Of no known split: counted and listed with train.
+    if found.unusable:  # of no known split: counted and listed with train
         tasks, total = work["train"]
         work["train"] = Split(itertools.chain(_chunks(found.unusable), tasks), total + len(found.unusable))
     if args.beam is not None:
@@ -251,7 +251,7 @@ def own_splits(names: list[str]) -> dict[str, str]:
 
 def _outer_folders(names: list[str]) -> str:
     """The folders that hold everything, outermost first: "" or a path that ends in a slash."""
-    first, last = min(names).split("/")[:-1], max(names).split("/")[:-1]  # In sorted order these two speak for all.
+    first, last = min(names).split("/")[:-1], max(names).split("/")[:-1]  # in sorted order these two speak for all
     pairs = zip(first, last, strict=False)
     return "".join(one + "/" for one, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
@@ -266,7 +266,7 @@ def classes(names: list[str], below_splits: bool) -> dict[str, str]:
     parts = {name: name.split("/") for name in names}
     depth = 1 if below_splits and {part[0].lower() for part in parts.values()} <= set(_SPLITS) else 0
     if any(len(part) < depth + 2 for part in parts.values()):
-        return {}  # Some image lies in no class folder.
+        return {}  # some image lies in no class folder
     labels = {name: label_name(part[depth]) for name, part in parts.items()}
     return labels if len(set(labels.values())) > 1 else {}
 
@@ -312,7 +312,7 @@ def _seen(name: str, content: bytes | None, source: Path, root: str, dedupe: boo
             image = to_rgb(image)
         look = duplicates.look_of(image) if dedupe else None
         return Seen(hash_of(str(image.size), image.tobytes()), image.width * image.height, look)
-    except Exception:  # As in `_example`, which says why.
+    except Exception:  # as in `_example`, which says why
         return None
 
 

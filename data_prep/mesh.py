@@ -92,7 +92,7 @@ def the_trimesh():
 def _scene(spec: MeshSpec):
     """The trimesh scene of a file, with its materials; textures are found beside it, or in its folder inside the ZIP."""
     trimesh = the_trimesh()
-    if not Path(spec.path).is_file():  # Not opened: a FIFO would wait for somebody to write.
+    if not Path(spec.path).is_file():  # not opened: a FIFO would wait for somebody to write
         raise ValueError("it is no file, or a folder that cannot be entered")
     if not spec.member:
         _check_size(Path(spec.path).stat().st_size)
@@ -156,7 +156,7 @@ def _pixels(image: Image.Image) -> np.ndarray:
 def load(spec: MeshSpec) -> Mesh:
     """Read a mesh, stand it up, centre and scale it; `UserError` names the mesh where that cannot be done."""
     try:
-        with np.errstate(all="ignore"):  # What is not finite shows in the radius.
+        with np.errstate(all="ignore"):  # what is not finite shows in the radius
             return _load(spec)
     except UserError:
         raise

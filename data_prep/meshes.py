@@ -102,7 +102,7 @@ def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
     ranges = views | {"stretch": (1 / stretch, stretch)}
     workers = max(args.workers, 1)  # never in this process: it has imported TensorFlow
     specs = find(args)
-    unseen_of(specs, args, counts["unseen"])  # Said at once where it cannot be.
+    unseen_of(specs, args, counts["unseen"])  # said at once where it cannot be
     # Asked before the build begins, so that what is not installed is said in one line.
     next(ordered_map(render.probe, [args.size], 1))
     left_out = []
@@ -246,7 +246,7 @@ def in_folder(folder: Path, name: re.Pattern, up: str = "y", yaw_deg: float = 0.
     def failed(error: OSError) -> None:
         if error.filename is None or Path(error.filename) == folder:
             raise UserError(f"--source {shown} cannot be read ({error.strerror}): give a folder that you may read") from error
-        locked.append(Path(error.filename))  # It cannot be loaded, and is left out and named with the meshes that cannot.
+        locked.append(Path(error.filename))  # it cannot be loaded, and is left out and named with the meshes that cannot
 
     walked = os.walk(folder, onerror=failed)
     found = sorted(Path(inside, file) for inside, _, files in walked for file in files)

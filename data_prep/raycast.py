@@ -94,7 +94,7 @@ def render(
     steps = ((np.arange(fine, dtype=np.float32) + 0.5) * (2 / fine) - 1) * np.float32(half_width)
     # The ray of row i, column j goes along -backward + steps[j] right - steps[i] up; its depth along -backward is t itself.
     depth = np.full((fine, fine), np.inf, np.float32)
-    face = np.full((fine, fine), 6 * len(boxes.centres), np.int32)  # The last entry of the table is the background.
+    face = np.full((fine, fine), 6 * len(boxes.centres), np.int32)  # the last entry of the table is the background
 
     windows = _windows(boxes, axes, distance, fine, half_width)
     for k, (top, bottom, left, right) in enumerate(windows):

@@ -51,12 +51,12 @@ def ordered_map(function: Callable[[Any], Any], tasks: Iterable[Any], workers: i
 @contextlib.contextmanager
 def _sigint_held() -> Iterator[None]:
     """Ctrl-C waits for the end of the block, so that a process started in it is neither born half nor reached before `_settle`."""
-    if threading.current_thread() is not threading.main_thread():  # Only the main thread may set handlers, or is interrupted.
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers, or is interrupted
         yield
         return
     came = []
     handler = signal.signal(signal.SIGINT, lambda *_: came.append(True))
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Which the new process inherits.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which the new process inherits
     try:
         yield
     finally:

@@ -281,11 +281,11 @@ def test_a_zip_that_lies_about_its_sizes_unpacks_no_more_than_it_said(tmp_path):
     assert list(skipped(tmp_path / "out")) == ["zeros.png"]
 
 
-@pytest.mark.parametrize(("width", "height"), [(30_000, 3_000), (40_000, 40_000)])
+@pytest.mark.parametrize(("width", "height"), [(30_000, 6_000), (40_000, 40_000)])
 def test_images_of_very_many_pixels_are_listed_and_not_decoded(width, height, tmp_path, monkeypatch):
     monkeypatch.setattr(Image.Image, "load", lambda image: 1 / (image.width < 1000))
     source = write(tmp_path / "in", {"bomb.png": png_of(width, height), "small.png": png_of(20, 20)})
-    with pytest.raises((Image.DecompressionBombError, Image.DecompressionBombWarning)):
+    with pytest.raises(Image.DecompressionBombError):
         open_image((source / "bomb.png").read_bytes())
     assert open_image((source / "small.png").read_bytes()).size == (20, 20)
     monkeypatch.undo()
