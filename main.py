@@ -30,6 +30,8 @@ def parse(argv):
         return flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         sys.exit(fail(of_flags(error, argv), 2))
+    except KeyboardInterrupt:
+        sys.exit(fail("interrupted", 130))
 
 
 def main(argv):
@@ -44,7 +46,7 @@ def main(argv):
     except (UserError, RunError) as error:
         return fail(error, 2 if isinstance(error, UserError) else 1)
     except KeyboardInterrupt:
-        return fail("interrupted; the same command again goes on from the last checkpoint", 130)
+        return fail("interrupted; the same command again does what is left", 130)
 
 
 def fail(reason, code):

@@ -26,18 +26,40 @@ def write(model: Learner, folder: str, workdir: str | None = None) -> None:
       folder: the SavedModel.
       workdir: of the run, for its data and metrics; None for a model that is of none.
     """
-    text = json.dumps(card(model, folder, workdir), indent=1) + "\n"
+    _write(card(model, folder, workdir), folder)
+
+
+def _write(told, folder):
+    text = json.dumps(told, indent=1) + "\n"
     os.makedirs(os.path.join(folder, "assets.extra"), exist_ok=True)
     for path in (CARD, os.path.join("assets.extra", CARD)):
         files.write(os.path.join(folder, path), text)
 
 
+def is_export(folder: str) -> bool:
+    """Whether a folder is a SavedModel."""
+    return os.path.exists(os.path.join(folder, "saved_model.pb"))
+
+
 def renew(model: Learner, folder: str, workdir: str) -> bool:
-    """Writes the card anew where the export is of these weights: a run is judged after it was published. Returns whether it was."""
-    path = Path(folder, CARD)
-    if not path.exists() or json.loads(path.read_text(encoding="utf-8"))["training"]["iteration"] != int(model.iteration.numpy()):
+    """Writes new metrics into the card of an export of these weights: a run is judged after it was published.
+
+    Args:
+      model: what was judged: the run's, or the export itself.
+      folder: the SavedModel.
+      workdir: whose metrics.json it is.
+
+    Returns:
+      Whether it did; not where there is no card that can be read and written, or it is of other weights.
+    """
+    try:
+        told = json.loads(Path(folder, CARD).read_text(encoding="utf-8"))
+        same = os.path.samefile(folder, workdir) or told["training"]["iteration"] == int(model.iteration.numpy())
+        if told["format"] != FORMAT or not same:
+            return False
+        _write(told | {"metrics": _metrics(workdir)}, folder)
+    except (OSError, ValueError, KeyError, TypeError):
         return False
-    write(model, folder, workdir)
     return True
 
 

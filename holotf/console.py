@@ -3,8 +3,8 @@
 import contextlib
 import os
 import re
+import signal
 import sys
-import tempfile
 from collections.abc import Iterator
 
 from tqdm import tqdm
@@ -12,9 +12,10 @@ from tqdm import tqdm
 LINES_S = 10.0  # between the lines of progress in a file
 # What TensorFlow says of oneDNN, of the processor's instructions and of a CUDA that is not there, before any log level counts.
 _NOISE = re.compile(
-    r"oneDNN custom operations are on|cudart_stub|cuda_platform|cpu_feature_guard|To enable the following instructions|"
-    r"Unable to register cu|computation placer already registered|All log messages before absl::InitializeLog"
+    r"oneDNN custom operations are on|cpu_feature_guard|To enable the following instructions|Unable to register cu|"
+    r"computation placer already registered|All log messages before absl::InitializeLog"
 )
+_NO_GPU = re.compile(r"cudart_stub|cuda_platform")  # where there is a GPU, these say why it is not used
 
 
 def import_tensorflow() -> None:
@@ -28,9 +29,16 @@ def import_tensorflow() -> None:
         tf.config.list_physical_devices()
 
 
+def in_terminal() -> bool:
+    """Whether somebody looks at standard error as it comes."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 def progress(**options) -> tqdm:
     """A bar of tqdm, with its options, in a terminal; elsewhere a line every ten seconds."""
-    if sys.stderr.isatty():
+    if sys.stderr is None:
+        return tqdm(**options | {"disable": True})
+    if in_terminal():
         return tqdm(mininterval=0.5, **options)
     told = "{n_fmt} of {total_fmt}{unit}, {rate_fmt}, {elapsed} gone, {remaining} left{postfix}"
     told = "{desc}: " + told if options.get("desc") else told
@@ -50,17 +58,41 @@ class _Lines:
 
 @contextlib.contextmanager
 def _without_noise() -> Iterator[None]:
-    """Holds standard error back, C's too, and then passes on what is no noise."""
+    """Passes standard error, C's too, on without its noise. A process of its own does so: what a crash says is shown, too."""
+    if sys.stderr is None or not hasattr(os, "fork"):
+        yield
+        return
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as held, contextlib.ExitStack() as stack:
-        shown = os.dup(2)
-        stack.callback(os.close, shown)
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(shown, 2)
-            held.seek(0)
-            kept = [line for line in held.read().decode(errors="replace").splitlines(keepends=True) if not _NOISE.search(line)]
-            os.write(2, "".join(kept).encode())
+    shown, (source, sink) = os.dup(2), os.pipe()
+    child = os.fork()  # before TensorFlow is imported there is one thread
+    if child == 0:
+        os.close(sink)
+        _filter(source, shown)
+    os.close(source)
+    os.dup2(sink, 2)
+    os.close(sink)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(shown, 2)
+        os.close(shown)
+        os.waitpid(child, 0)
+
+
+def _filter(source: int, shown: int) -> None:
+    """Copies lines from one descriptor to another, to the end, but for the noise; and leaves."""
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends with the one that writes
+        with open(source, "rb") as lines:
+            for line in lines:
+                if not _is_noise(line.decode(errors="replace")):
+                    os.write(shown, line)
+    finally:
+        os._exit(0)
+
+
+def _is_noise(line: str) -> bool:
+    if line.startswith("F"):  # what TensorFlow dies of
+        return False
+    return bool(_NOISE.search(line)) or (not os.path.exists("/dev/nvidiactl") and bool(_NO_GPU.search(line)))

@@ -20,10 +20,10 @@ def run(config: ConfigDict, workdir: str) -> int:
     metrics, notes, _ = evaluate(model, config)
     print(table(metrics, notes))
     print(f"\nMetrics: {write(metrics, notes, config, workdir)}")
-    exported = os.path.join(workdir, "saved_model")
+    exported = workdir if card.is_export(workdir) else os.path.join(workdir, "saved_model")
     if card.renew(model, exported, workdir):
-        print(f"They stand in {exported}/{card.CARD}, too.")
-    else:
+        print(f"They stand in {os.path.join(exported, card.CARD)}, too.")
+    elif not os.path.exists(exported):
         print(f"To publish it: python main.py --workdir {workdir} --mode export")
     return 0
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import sys
 import traceback
 from pathlib import Path
 
@@ -61,18 +62,21 @@ def _module(file):
     if spec is None:
         raise UserError(f"--config={file}: is no .py file: give one such as configs/hologan_blocks.py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for it
     try:
         spec.loader.exec_module(module)
     except UserError:
         raise
     except Exception as error:
         raise UserError(f"--config={file}: {_told(error, file)}") from error
+    finally:
+        del sys.modules[spec.name]
     return module
 
 
 def _told(error, file):
     """What was raised, and at which line of the file, on one line."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == Path(file)]
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == Path(file).resolve()]
     line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
     place = f"line {line}: " if line else ""
     text = error.msg if isinstance(error, SyntaxError) else str(error)

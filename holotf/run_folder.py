@@ -136,7 +136,7 @@ def reconcile(config: ConfigDict, workdir: str, sources: data.Source | dict[str,
 
 def _trained(folder):
     """Whether there is anything of a training in a run's folder: where nothing was trained, any config may start."""
-    holds_some = any((folder / "checkpoints").glob("*"))
+    holds_some = any((folder / "checkpoints").glob("[!.]*"))  # a hidden one was never finished
     return holds_some or any((folder / name).exists() for name in ("saved_model", "best", "saved_model.pb", "checkpoint"))
 
 

@@ -30,7 +30,7 @@ def serve(variables: Sequence[keras.Variable], default: str, endpoints: dict) ->
 def endpoint(
     function: Callable[..., dict[str, tf.Tensor]], bounds: dict[str, tuple[float, float]] | None = None, **inputs
 ) -> tf.types.experimental.PolymorphicFunction:
-    """A function to export, which refuses what it cannot work on: numbers that are none, no rows, values out of bounds.
+    """A function to export, which refuses what it cannot work on: NaN and infinity, no rows, values out of bounds.
 
     Args:
       function: keyword tensors -> dict of tensors.

@@ -3,7 +3,6 @@
 import math
 import os
 import signal
-import sys
 import time
 
 import keras
@@ -49,7 +48,7 @@ def train(config: ConfigDict, workdir: str) -> int:
         raise UserError(f"train.batch_size={batch_size} cannot be shared by {replicas} replicas: use a multiple of {replicas}")
     require(0 <= config.seed < 2**32, "seed", config.seed, "0 to 4294967295")
     keras.utils.set_random_seed(config.seed)
-    # What is wrong with the data, or would be wrong at the end, is said before the networks are built.
+    # What is wrong with the data, or would be wrong at the end, is said before anything is written.
     sources = data.open_sources(config.data)
     generate.check(config.generate)
     evaluate.check(config.evaluate)
@@ -111,7 +110,7 @@ def _loop(model, config, workdir, strategy, sources, checkpoints, pending):
             scalars |= {f"lr/{player}": rate for player, rate in model.learning_rates().items()}
             board.scalars(scalars, shown)
             shown_losses = {k.removeprefix("loss/"): f"{v:.3f}" for k, v in scalars.items() if k.startswith("loss/")}
-            bar.set_postfix(shown_losses, refresh=sys.stderr.isatty())
+            bar.set_postfix(shown_losses, refresh=console.in_terminal())
             if due.get("sample") and worker == 0:
                 board.pictures(model.pictures(shown_batch), shown)
             if due["checkpoint"] or due.get("evaluate"):
@@ -137,8 +136,9 @@ def run(config: ConfigDict, workdir: str) -> int:
     Returns:
       The exit code of `train`.
     """
-    for source in config.data.sources.values() if config.data.sources else [config.data]:
-        data.prepare_missing(source.dir, source.prepare)
+    named = {f"data.sources.{name}": source for name, source in config.data.sources.items()} or {"data": config.data}
+    for key, source in named.items():
+        data.prepare_missing(source.dir, source.prepare, f"{key}.prepare")
     return train(config, workdir)
 
 

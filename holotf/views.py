@@ -21,12 +21,8 @@ def check(ranges: ConfigDict) -> None:
       ranges: {column: (low, high)}.
 
     Raises:
-      UserError: a range that is none, a scale that is not positive, or parts that cannot be.
+      UserError: an invalid range, a scale that is not positive, or parts that cannot be.
     """
-    parts = ranges.azimuth_parts
-    require(parts == 0 or parts >= 2, "views.azimuth_parts", parts, "0 for azimuths uniform in their range, or 2 or more")
-    if parts and ranges.azimuth_deg[0] == ranges.azimuth_deg[1]:
-        raise UserError(f"views.azimuth_parts={parts} with a constant views.azimuth_deg: use 0, or a range")
     for name in COLUMNS:
         pair = tuple(ranges[name])
         ordered = len(pair) == 2 and all(map(math.isfinite, pair)) and pair[0] <= pair[1]
@@ -34,6 +30,10 @@ def check(ranges: ConfigDict) -> None:
         shown = f"({', '.join(f'{v:g}' for v in pair)})"
         if not ordered or (name == "scale" and pair[0] <= 0):
             raise UserError(f"views.{name}={shown}: use (low, high) with {rule}")
+    parts = ranges.azimuth_parts
+    require(parts == 0 or parts >= 2, "views.azimuth_parts", parts, "0 for azimuths uniform in their range, or 2 or more")
+    if parts and ranges.azimuth_deg[0] == ranges.azimuth_deg[1]:
+        raise UserError(f"views.azimuth_parts={parts} with a constant views.azimuth_deg: use 0, or a range")
 
 
 def draw(ranges: ConfigDict, n: int, seed: tf.Tensor | Sequence[int]) -> tf.Tensor:
@@ -65,7 +65,8 @@ def learnt(ranges: ConfigDict, weights: tf.Tensor, views: tf.Tensor) -> tf.Tenso
     begins = tf.cumsum(share, exclusive=True)  # [K]
     uniform = (views[:, 0] - low) / (high - low)  # [n] in [0, 1)
     part = tf.searchsorted(begins, uniform, side="right") - 1
-    within = (uniform - tf.gather(begins, part)) / tf.gather(share, part)
+    within = tf.math.divide_no_nan(uniform - tf.gather(begins, part), tf.gather(share, part))
+    within = tf.clip_by_value(within, 0.0, 1.0)  # rounding, where a share is next to nothing
     azimuth = low + (high - low) * (tf.cast(part, tf.float32) + within) / share.shape[0]
     return tf.concat([azimuth[:, tf.newaxis], views[:, 1:]], axis=1)
 

@@ -102,3 +102,31 @@ def test_a_distribution_that_is_neither_is_not_guessed():
             return (tf.constant(np.random.default_rng(0).uniform(0, 1, (n, 3)), tf.float32),)
 
     assert card._latent(Odd()) == {"z_dim": 3, "distribution": "other", "range": None}
+
+
+def test_a_judgement_after_the_export_renews_the_metrics_alone(model, saved, tmp_path):
+    exported = shutil.copytree(saved, tmp_path / "saved_model")
+    before = told(exported)
+    assert before["metrics"] is None
+    (tmp_path / "metrics.json").write_text(json.dumps({"metrics": {"fid": 3.0}, "notes": [], "evaluate": {}, "seed": 0}))
+    assert card.renew(model, str(exported), str(tmp_path))
+    after = told(exported)
+    assert after["metrics"]["metrics"] == {"fid": 3.0}
+    assert after | {"metrics": None} == before
+
+
+@pytest.mark.parametrize("spoil", ["of other weights", "of a later format", "cut off", "not there"])
+def test_a_card_that_is_not_of_these_weights_or_cannot_be_read_stays(model, saved, tmp_path, spoil):
+    exported = Path(shutil.copytree(saved, tmp_path / "saved_model"))
+    (tmp_path / "metrics.json").write_text(json.dumps({"metrics": {"fid": 3.0}}))
+    content = json.loads((exported / "card.json").read_text())
+    if spoil == "of other weights":
+        content["training"]["iteration"] += 1
+    if spoil == "of a later format":
+        content["format"] += 1
+    (exported / "card.json").write_text("{" if spoil == "cut off" else json.dumps(content))
+    if spoil == "not there":
+        (exported / "card.json").unlink()
+    text = (exported / "card.json").read_text() if spoil != "not there" else None
+    assert not card.renew(model, str(exported), str(tmp_path))
+    assert text is None or (exported / "card.json").read_text() == text

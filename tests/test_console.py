@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pty
+import signal
 import subprocess
 import sys
 import termios
@@ -35,6 +36,20 @@ def test_what_is_no_noise_is_passed_on_whatever_happens():
     )
     done = python(program, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (3, "E0000 disk on fire\n")
+
+
+def test_what_a_crash_says_is_shown():
+    program = (
+        "import os; from holotf import console\nwith console._without_noise():\n    os.write(2, b'F0000 no AVX\\n'); os.abort()"
+    )
+    done = python(program, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGABRT, "F0000 no AVX\n")
+
+
+def test_without_a_standard_error_it_works_in_silence():
+    program = "import sys; sys.stderr = None; from holotf import console; console.import_tensorflow()\n"
+    program += "with console.progress(total=1) as bar:\n    bar.update(1)\nprint('done')"
+    assert python(program, stdout=subprocess.PIPE, text=True).stdout == "done\n"
 
 
 LOOP = (

@@ -142,6 +142,7 @@ REFUSED = {
         ({"azimuth_deg": np.float32([0, np.inf, 0])}, "azimuth_deg: not a number, or infinite"),
         ({"elevation_deg": np.float32([0, 1])}, "elevation_deg: give as many rows as of azimuth_deg"),
         ({"scale": np.float32([1, 0, 1])}, "scale: use 0.01 to 100"),
+        ({"scale": np.float32([1, 1])}, "scale: give as many rows as of azimuth_deg"),
         ({"translation": np.zeros((2, 3), np.float32)}, "translation: give as many rows as of azimuth_deg"),
         ({"z": np.zeros((2, 8), np.float32)}, "views: give each z the same number of them"),
     ],

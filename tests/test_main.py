@@ -1,10 +1,11 @@
 """Bad input: one line with the fix, exit code 2, no traceback. In processes, as a user meets it."""
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
-from conftest import SMALL, run
+from conftest import ROOT, SMALL, run
 
 CASES = {
     "unknown key": (["--config.model.nme=x"], "--config.model.nme=x: the config has no 'nme'"),
@@ -60,9 +61,8 @@ CONFIGS = {
 
 @pytest.mark.parametrize("content", CONFIGS)
 def test_a_config_file_that_cannot_be_used_is_one_line(content, tmp_path):
-    file = tmp_path / "mine.py"
-    if content is not None:
-        file.write_text(content)
+    (tmp_path / "mine.py").write_text(content) if content is not None else None
+    file = os.path.relpath(tmp_path / "mine.py", ROOT)  # as a user gives it
     done = run(f"--config={file}", f"--workdir={tmp_path / 'run'}")
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.splitlines()

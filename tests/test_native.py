@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import functools
+import hashlib
 import os
 import subprocess
 import sys
@@ -338,16 +339,31 @@ def test_a_damaged_or_foreign_library_is_built_anew(tmp_path):
 
 
 @needs_kernels
-@pytest.mark.parametrize("broken", ["a file", "writable by others"])
-def test_a_cache_that_cannot_be_had_or_that_others_may_write_is_not_used(tmp_path, broken):
-    folder = tmp_path / "holotf"
-    if broken == "a file":
-        folder.write_text("")
-    else:
-        folder.mkdir()
-        folder.chmod(0o777)
+def test_a_cache_that_cannot_be_had_is_done_without(tmp_path):
+    (tmp_path / "holotf").write_text("")
     said, error, libraries = build(tmp_path)
-    assert (said, error, libraries) == ("1.0 True", "", [])
+    assert (said, libraries) == ("1.0 True", [])
+    assert error.startswith("our kernels are built for this process alone: ")
+    assert len(error.splitlines()) == 1
+
+
+@needs_kernels
+def test_what_others_may_have_written_is_not_loaded(tmp_path):
+    """A folder of the user's own is closed to others, and a library that they may write is built anew."""
+    folder = tmp_path / "holotf"
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
+    said, _, (library,) = build(tmp_path)
+    assert said == "1.0 True"
+    assert folder.stat().st_mode & 0o022 == 0
+    library.write_bytes(b"no library")
+    library.chmod(0o666)
+    planted = library.rename(
+        library.with_name(f"{library.stem.rpartition('-')[0]}-{hashlib.sha256(b'no library').hexdigest()[:16]}.so")
+    )
+    said, error, libraries = build(tmp_path)
+    assert (said, error) == ("1.0 True", "")
+    assert set(libraries) == {planted, library}
 
 
 @pytest.mark.parametrize(
@@ -355,6 +371,7 @@ def test_a_cache_that_cannot_be_had_or_that_others_may_write_is_not_used(tmp_pat
     [
         ("/nowhere/g++", "/nowhere/g++ cannot build our kernels, training goes on without them: "),
         ("g++ --no-such-flag", "g++ --no-such-flag cannot build our kernels, training goes on without them: "),
+        ('g++ "', 'g++ " cannot build our kernels, training goes on without them: No closing quotation'),
     ],
 )
 def test_a_compiler_that_is_missing_or_refuses_stops_nothing(tmp_path, compiler, message):

@@ -59,10 +59,23 @@ def test_the_generators_update_moves_the_shares_and_the_average_follows():
     assert model.draw(64, [0, 0])[1][:, 0].numpy().max() <= 45.0
 
 
+@pytest.mark.parametrize("last", [-0.5, -2.5])
+def test_a_share_of_next_to_nothing_gives_no_azimuth_out_of_the_range(last):
+    """The largest uniform numbers there are meet parts that rounding leaves nothing of."""
+    largest = np.tile(views.draw(RANGES, 1, [0, 1]).numpy(), [64, 1])
+    largest[:, 0] = np.nextafter(np.float32(270), np.float32(0), dtype=np.float32)
+    for k in range(200):
+        weights = np.random.default_rng(k).normal(size=8).astype(np.float32) * 0.05
+        weights[-1] = weights.max() + last
+        azimuth = views.learnt(RANGES, tf.constant(weights), tf.constant(largest))[:, 0].numpy()
+        assert np.all((azimuth >= -90) & (azimuth <= 270)), weights
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"views.azimuth_parts": 1}, r"views.azimuth_parts=1: use 0 for azimuths uniform in their range, or 2 or more"),
+        ({"views.azimuth_parts": 8, "views.azimuth_deg": (3.0,)}, r"views.azimuth_deg=\(3\): use \(low, high\)"),
         ({"views.azimuth_parts": 8, "views.azimuth_deg": (5.0, 5.0)}, r"views.azimuth_parts=8 with a constant views.azimuth_deg"),
     ],
 )

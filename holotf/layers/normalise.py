@@ -1,4 +1,4 @@
-"""Instance and batch normalisation with scale, shift and leaky ReLU, as one kernel forward and one backward: our own, or XLA's.
+"""Instance and batch normalisation with scale, shift and leaky ReLU, fused; instance normalisation by one kernel each way.
 
 Convolutions are TensorFlow's own (oneDNN, cuDNN), so a step is never compiled whole; but what lies between them is bound by
 memory, and fused it takes a half to a fifth of the time.

@@ -281,11 +281,16 @@ class HoloGAN(Turnable, GAN):
         size, z_dim = self.config.model.image_size, self.config.model.z_dim
 
         def generate(z, azimuth_deg, elevation_deg, scale, translation):
-            for name, rows in (("elevation_deg", elevation_deg), ("scale", scale), ("translation", translation)):
-                same = f"{name}: give as many rows as of azimuth_deg"
-                tf.debugging.assert_equal(tf.shape(rows)[0], tf.shape(azimuth_deg)[0], same)
-            angles_scale = tf.stack([azimuth_deg, elevation_deg, scale], axis=1)
-            return {"images": self.images(z, tf.concat([angles_scale, translation], axis=1))}
+            others = (("elevation_deg", elevation_deg), ("scale", scale), ("translation", translation))
+            same = [
+                tf.debugging.assert_equal(
+                    tf.shape(rows)[0], tf.shape(azimuth_deg)[0], f"{name}: give as many rows as of azimuth_deg"
+                )
+                for name, rows in others
+            ]
+            with tf.control_dependencies(same):
+                asked = tf.concat([tf.stack([azimuth_deg, elevation_deg, scale], axis=1), translation], axis=1)
+            return {"images": self.images(z, asked)}
 
         def encode(images):
             return {"z": self.discriminator(to_float(images))["z_hat"]}

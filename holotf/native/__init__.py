@@ -95,30 +95,32 @@ def _load():
     """The op library, or None and one line that says why: an accelerator that cannot be had stops nothing."""
     if tf.config.list_physical_devices("GPU") or not sys.platform.startswith("linux"):
         return None
-    if not (compiler := _compiler()):
-        print("no C++ compiler (g++ or clang++): training goes on without our own kernels, more slowly", file=sys.stderr)
-        return None
+    asked = os.environ.get("CXX", "")
     try:
-        with _cache() as cache:
-            return tf.load_op_library(str(_library(compiler, cache)))
+        compiler = _compiler(asked)
+        if not compiler:
+            print("no C++ compiler (g++ or clang++): training goes on without our own kernels, more slowly", file=sys.stderr)
+            return None
+        return _library(compiler)
     except subprocess.CalledProcessError as error:
-        reason = (error.stderr.strip() or f"exit code {error.returncode}").splitlines()[0]
-    except (OSError, RuntimeError, tf.errors.OpError) as error:
-        reason = str(error).splitlines()[0]
-    print(f"{shlex.join(compiler)} cannot build our kernels, training goes on without them: {reason}", file=sys.stderr)
+        reason = error.stderr.strip() or f"exit code {error.returncode}"
+    except (OSError, RuntimeError, ValueError, tf.errors.OpError) as error:
+        reason = str(error) or type(error).__name__
+    named = asked or "the compiler"
+    print(f"{named} cannot build our kernels, training goes on without them: {reason.splitlines()[0]}", file=sys.stderr)
     return None
 
 
-def _compiler():
-    """The compiler's command, words of CXX or the first that is found; [] for none."""
-    if words := shlex.split(os.environ.get("CXX", "")):
+def _compiler(asked):
+    """The compiler's command, the words of CXX or the first that is found; [] for none."""
+    if words := shlex.split(asked):
         return words
     found = shutil.which("g++") or shutil.which("clang++")
     return [found] if found else []
 
 
-def _library(compiler, cache):
-    """Path of the compiled library, built where it is not in the cache yet.
+def _library(compiler):
+    """The op library, built where it is not in the user's cache yet.
 
     Its name says of what it was made (source, command, compiler, C library, processor) and what its own bytes are, so that one
     that is damaged, or of another machine that shares the folder, is not loaded.
@@ -127,33 +129,39 @@ def _library(compiler, cache):
     version = subprocess.run([*compiler, "--version"], text=True, capture_output=True, check=True).stdout
     identity = [tf.__version__, _SOURCE.read_text(encoding="utf-8"), *command, version, *platform.libc_ver(), _processor()]
     name = f"kernels-{hashlib.sha256(chr(10).join(identity).encode()).hexdigest()[:16]}"
-    for path in cache.glob(f"{name}-*.so"):
+    cache = _cache()
+    for path in cache.glob(f"{name}-*.so") if cache else ():
         if _ours(path) and _digest(path) == path.stem.rpartition("-")[2]:
-            return path
-    descriptor, temporary = tempfile.mkstemp(suffix=".part", prefix=name, dir=cache)  # several processes may build at once
+            return tf.load_op_library(str(path))
+    with tempfile.TemporaryDirectory(prefix="holotf-") as own:  # what is loaded stays so when its file has gone
+        if cache is None or not os.access(cache, os.W_OK):
+            print("our kernels are built for this process alone: ~/.cache/holotf cannot be written, or others may", file=sys.stderr)
+            cache = Path(own)
+        return tf.load_op_library(str(_built([*command, str(_SOURCE)], cache, name)))
+
+
+def _built(command, folder, name):
+    """Path of the library that a command makes, under its own name once it is whole: several processes may build at once."""
+    descriptor, temporary = tempfile.mkstemp(suffix=".part", prefix=name, dir=folder)
     os.close(descriptor)
     try:
-        subprocess.run([*command, str(_SOURCE), "-o", temporary], text=True, capture_output=True, check=True)
+        subprocess.run([*command, "-o", temporary], text=True, capture_output=True, check=True)
         os.chmod(temporary, 0o700)
-        return Path(temporary).rename(cache / f"{name}-{_digest(temporary)}.so")
+        return Path(temporary).rename(folder / f"{name}-{_digest(temporary)}.so")
     finally:
         Path(temporary).unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
 def _cache():
-    """The folder of compiled libraries: the user's cache, or one for this process alone where that cannot be had or is not ours."""
+    """The folder of compiled libraries in the user's cache; None where it cannot be had, or is not the user's own."""
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "holotf"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        usable = _ours(folder) and os.access(folder, os.W_OK)
+        if folder.stat().st_uid == os.getuid():
+            folder.chmod(folder.stat().st_mode & ~0o022)  # a umask may have let others in; what they left there is not ours
+        return folder if _ours(folder) else None
     except (OSError, RuntimeError):  # no such folder can be made; no home
-        usable = False
-    if usable:
-        yield folder
-    else:
-        with tempfile.TemporaryDirectory(prefix="holotf-") as own:  # what is loaded stays so when its file has gone
-            yield Path(own)
+        return None
 
 
 def _ours(path):

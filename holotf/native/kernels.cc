@@ -3,7 +3,7 @@
 // unit. Results do not depend on the number of threads.
 //
 // Values are float32 or bfloat16; every sum is float32. The formulas are those of the Python functions that call these
-// (layers/normalise.py, layers/rigid.py, layers/convolution.py), and tests hold the two together.
+// (layers/normalise.py, layers/rigid.py, layers/tiles.py), and tests hold the two together.
 //
 // TensorFlow's C interface keeps this independent of its C++ headers: it compiles in seconds and its ABI is stable.
 
@@ -727,9 +727,15 @@ Norm norm_of(const Call& call) {
   return n;
 }
 
+// How many dimensions the space of images [B, d.., C] has.
+int64_t axes_of(const std::vector<int64_t>& images) {
+  require(images.size() >= 3 && images.size() <= 5, "images are " + text(images) + ", not of one to three dimensions");
+  require(images.back() > 0, "images are " + text(images) + ", without channels");
+  return images.size() - 2;
+}
+
 // The window between the small side's dims and the large side's; missing leading axes have size 1.
 Window window_of(const Attributes& a, const std::vector<int64_t>& shape, int64_t axes, bool from_large) {
-  require(axes >= 1 && axes <= 3, "an image is " + text(shape) + ", not of one to three dimensions");
   require(a.stride >= 1 && a.kernel >= a.stride, "a kernel of " + std::to_string(a.kernel) + " with stride " + std::to_string(a.stride));
   for (int64_t i = 1; from_large && i <= axes; ++i)
     require(shape[i] % a.stride == 0, text(shape) + " cannot be parted by stride " + std::to_string(a.stride));
@@ -779,6 +785,11 @@ void resample_op(const Attributes& a, Call& call) {
 }
 
 #ifdef __AMX_BF16__
+int64_t channels_of(const std::vector<int64_t>& bias) {
+  require(bias.size() == 1, "a bias is " + text(bias) + ", not [N]");
+  return bias[0];
+}
+
 // The shape of a kernel: its taps along each axis, and then two numbers of channels.
 std::vector<int64_t> taps_of(const Attributes& a, int64_t axes, int64_t first, int64_t second) {
   std::vector<int64_t> shape(axes, a.kernel);
@@ -789,7 +800,7 @@ std::vector<int64_t> taps_of(const Attributes& a, int64_t axes, int64_t first, i
 template <typename Out>
 void gather_as(const Attributes& a, Call& call) {  // large [B, large..., C], weights [taps..., C, N], bias [N]
   auto shape = call.shape(0);
-  const int64_t axes = shape.size() - 2, outputs = call.shape(2).at(0);
+  const int64_t axes = axes_of(shape), outputs = channels_of(call.shape(2));
   const Window w = window_of(a, shape, axes, true);
   call.expect(1, taps_of(a, axes, shape.back(), outputs));
   const auto p = gathered(w, call.in<bfloat16>(0), shape[0], shape.back());
@@ -804,7 +815,7 @@ void gather_op(const Attributes& a, Call& call) { (a.out == TF_FLOAT ? gather_as
 
 void spread_op(const Attributes& a, Call& call) {  // small [B, small..., C], weights [taps..., N, C], bias [N]
   auto shape = call.shape(0);
-  const int64_t axes = shape.size() - 2, channels = shape.back(), outputs = call.shape(2).at(0);
+  const int64_t axes = axes_of(shape), channels = shape.back(), outputs = channels_of(call.shape(2));
   const Window w = window_of(a, shape, axes, false);
   call.expect(1, taps_of(a, axes, outputs, channels));
   for (int64_t i = 1; i <= axes; ++i) shape[i] *= a.stride;
@@ -827,7 +838,9 @@ void spread_op(const Attributes& a, Call& call) {  // small [B, small..., C], we
 
 void filter_gradient_op(const Attributes& a, Call& call) {  // large [B, large..., C], small [B, small..., N]
   const auto shape = call.shape(0);
-  const int64_t axes = shape.size() - 2, channels = shape.back(), outputs = call.shape(1).back();
+  const int64_t axes = axes_of(shape), channels = shape.back();
+  require(axes_of(call.shape(1)) == axes, "images are " + text(shape) + " and " + text(call.shape(1)));
+  const int64_t outputs = call.shape(1).back();
   const Window w = window_of(a, shape, axes, true);
   auto small = shape;
   for (int64_t i = 1; i <= axes; ++i) small[i] /= a.stride;
