@@ -76,7 +76,11 @@ def _module(file):
 
 def _told(error, file):
     """What was raised, and at which line of the file, on one line."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == Path(file).resolve()]
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).resolve() == Path(file).resolve()
+    ]
     line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
     place = f"line {line}: " if line else ""
     text = error.msg if isinstance(error, SyntaxError) else str(error)
