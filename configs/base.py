@@ -111,6 +111,7 @@ HOLOGAN = {
         "lambda_identity": 1.0,  # of the discriminator's reading of the latent
         "lambda_style": 0.0,  # 0: no style heads
         "lambda_azimuth": 1.0,  # of the head that reads the azimuth off made images; 0: no such head
+        "lambda_elevation": 0.0,  # of the head that reads the elevation off them; 0: no such head
     },
 }
 

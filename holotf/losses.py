@@ -140,6 +140,20 @@ def identity(z: tf.Tensor, z_hat: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.square(z - z_hat))
 
 
+def elevation(elevation_deg: tf.Tensor, read: tf.Tensor, low: float, high: float) -> tf.Tensor:
+    """E (u - read)^2, u = 2 (e - low) / (high - low) - 1: the image must tell from what height it was made. The source is ours.
+
+    Args:
+      elevation_deg: [B] float32.
+      read: [B] float32, what the discriminator takes for its place in the range, from -1 to 1.
+      low, high: of the range, degrees.
+
+    Returns:
+      Scalar >= 0, small for both players; 1/3 for a guess of nothing.
+    """
+    return tf.reduce_mean(tf.square(2.0 * (elevation_deg - low) / (high - low) - 1.0 - read))
+
+
 def azimuth(azimuth_deg: tf.Tensor, read: tf.Tensor) -> tf.Tensor:
     """E |(cos a, sin a) - read|^2: the image must tell from which side it was made. The source is ours; InfoGAN's idea
     (Chen et al. 2016, arXiv 1606.03657, equation 5) for a code that is known to be an angle.

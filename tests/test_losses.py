@@ -90,6 +90,11 @@ def test_identity_is_the_mean_squared_error():
     assert float(losses.identity(tf.constant([[1.0, 0.0]]), tf.constant([[0.5, 0.5]]))) == pytest.approx(0.25)
 
 
+def test_elevation_is_the_squared_distance_in_the_range():
+    read = tf.constant([-1.0, 0.5, 0.0])
+    assert float(losses.elevation(tf.constant([10.0, 20.0, 30.0]), read, 10.0, 30.0)) == pytest.approx((0 + 0.25 + 1) / 3, abs=1e-6)
+
+
 def test_azimuth_is_the_squared_distance_on_the_circle():
     """Read right, read as nothing, read as the opposite side; and 720 degrees is 0."""
     read = tf.constant([[0.0, 1.0], [0.0, 0.0], [-1.0, 0.0]])

@@ -143,11 +143,19 @@ class Discriminator(keras.Model):
       df: width of the first convolution; 64 in the released code.
       style: whether there are style heads.
       instance_norm: False leaves it out. It hides contrast from the discriminator.
-      azimuth: whether there is a head that reads the azimuth.
+      azimuth, elevation: whether there are heads that read them.
     """
 
     def __init__(
-        self, image_size: int, z_dim: int, df: int, style: bool, instance_norm: bool = True, azimuth: bool = False, **kwargs
+        self,
+        image_size: int,
+        z_dim: int,
+        df: int,
+        style: bool,
+        instance_norm: bool = True,
+        azimuth: bool = False,
+        elevation: bool = False,
+        **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
         levels = 4 if image_size == 128 else 3
@@ -160,12 +168,14 @@ class Discriminator(keras.Model):
         heads = levels if style else 0
         self.styles = [keras.layers.Dense(1, kernel_initializer=normal(), dtype="float32") for _ in range(heads)]
         self.azimuth = keras.layers.Dense(2, kernel_initializer=normal(), dtype="float32") if azimuth else None
+        self.elevation = keras.layers.Dense(1, kernel_initializer=normal(), dtype="float32") if elevation else None
         make_weights(self, [1, image_size, image_size, 3])
 
     def call(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """[B, H, W, 3] float32 in [-1, 1] -> dict of float32.
 
-        logits [B] and z_hat [B, Z]; where there are such heads, style [B, levels] and azimuth [B, 2], its cosine and sine.
+        logits [B] and z_hat [B, Z]; where there are such heads, style [B, levels], azimuth [B, 2], its cosine and sine, and
+        elevation [B], its place in the range from -1 to 1.
         """
         x = leaky_relu(self.first(images), 0.2)
         style = []
@@ -183,6 +193,8 @@ class Discriminator(keras.Model):
             out["style"] = tf.concat(style, axis=-1)
         if self.azimuth is not None:
             out["azimuth"] = self.azimuth(x)
+        if self.elevation is not None:
+            out["elevation"] = self.elevation(x)[:, 0]
         return out
 
 
@@ -205,8 +217,13 @@ class HoloGAN(Turnable, GAN):
         require(0 < m.adain_stddev < 10, "model.adain_stddev", m.adain_stddev, "a positive number, such as 0.1")
         for name in ("gf", "df", "z_dim"):
             require(m[name] >= 2, f"model.{name}", m[name], "2 or more")
-        for name in ("lambda_identity", "lambda_style", "lambda_azimuth"):
+        for name in ("lambda_identity", "lambda_style", "lambda_azimuth", "lambda_elevation"):
             require(0 <= loss[name] < math.inf, f"loss.{name}", loss[name], "0 (off) or a positive number")
+        low, high = config.views.elevation_deg if len(config.views.elevation_deg) == 2 else (0.0, 1.0)  # else: views.check says so
+        if loss.lambda_elevation > 0 and low == high:
+            raise UserError(
+                f"loss.lambda_elevation={loss.lambda_elevation:g} with a constant views.elevation_deg: use 0, or a range"
+            )
         if m.variant == "compositing" and m.rgb_skip and m.renderer != "compositing":
             raise UserError(f"model.rgb_skip=True with model.renderer={m.renderer!r}: it adds what renderer compositing composites")
         super().__init__(
@@ -224,7 +241,13 @@ class HoloGAN(Turnable, GAN):
                 config.views.azimuth_parts,
             ),
             lambda: Discriminator(
-                m.image_size, m.z_dim, m.df, loss.lambda_style > 0, m.instance_norm, azimuth=loss.lambda_azimuth > 0
+                m.image_size,
+                m.z_dim,
+                m.df,
+                loss.lambda_style > 0,
+                m.instance_norm,
+                loss.lambda_azimuth > 0,
+                loss.lambda_elevation > 0,
             ),
         )
 
@@ -264,12 +287,15 @@ class HoloGAN(Turnable, GAN):
         return terms
 
     def _shared_terms(self, fake, inputs):
-        """Made images are to tell the latent, and the azimuth, that they were made from."""
+        """Made images are to tell the latent, the azimuth and the elevation that they were made from."""
         weights, terms, (z, asked) = self.config.loss, {}, inputs
         if weights.lambda_identity > 0:
             terms["loss/identity"] = weights.lambda_identity * losses.identity(z, fake["z_hat"])
         if "azimuth" in fake:
             terms["loss/azimuth"] = weights.lambda_azimuth * losses.azimuth(tf.stop_gradient(asked[:, 0]), fake["azimuth"])
+        if "elevation" in fake:
+            read = losses.elevation(asked[:, 1], fake["elevation"], *self.config.views.elevation_deg)
+            terms["loss/elevation"] = weights.lambda_elevation * read
         return terms
 
     def served_variables(self) -> Sequence[keras.Variable]:

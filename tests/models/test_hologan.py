@@ -105,12 +105,12 @@ def batch(config):
 
 @pytest.mark.parametrize("gan", ["bce", "wgan"])
 def test_a_step_moves_both_players_and_reports(gan):
-    config = small_config(**{"loss.gan": gan, "loss.lambda_style": 1.0, "train.g_steps": 2})
+    config = small_config(**{"loss.gan": gan, "loss.lambda_style": 1.0, "loss.lambda_elevation": 1.0, "train.g_steps": 2})
     model = models.build(config)
     before = {n: [v.numpy() for v in getattr(model, n).trainable_variables] for n in ("generator", "discriminator")}
     logs = {k: float(v) for k, v in tf.function(model.train_step)(batch(config)).items()}
     expected = {"loss/d", "loss/g", "loss/identity", "loss/azimuth", "loss/d_style", "loss/g_style", "grad_norm/d", "grad_norm/g"}
-    expected |= {"accuracy/real", "accuracy/fake"} | ({"loss/gradient_penalty"} if gan == "wgan" else set())
+    expected |= {"loss/elevation"} | {"accuracy/real", "accuracy/fake"} | ({"loss/gradient_penalty"} if gan == "wgan" else set())
     assert set(logs) == expected
     assert all(np.isfinite(v) for v in logs.values())
     for name, values in before.items():
@@ -274,6 +274,10 @@ def test_the_average_follows_the_weights(updates, rate):
         ({"model.upsampling": "cubic"}, r"model.upsampling='cubic': use nearest or transposed"),
         ({"model.adain_map": "tanh"}, r"model.adain_map='tanh': use linear or relu"),
         ({"model.adain_stddev": 0.0}, r"model.adain_stddev=0: use a positive number"),
+        (
+            {"loss.lambda_elevation": 1.0, "views.elevation_deg": (20.0, 20.0)},
+            r"loss.lambda_elevation=1 with a constant views.elevation_deg: use 0, or a range",
+        ),
         ({"loss.lambda_azimuth": -1.0}, r"loss.lambda_azimuth=-1: use 0 \(off\) or a positive number"),
         ({"model.ema_decay": 1.0}, r"model.ema_decay=1: use 0 \(no average\) to below 1"),
         ({"views.scale": (0.0, 1.0)}, r"views.scale=\(0, 1\): .* low > 0"),
