@@ -1,10 +1,10 @@
 """HoloGAN on ray-cast chairs: the embedded default, from nothing to objects that turn all the way round.
 
 Command   make train, or python main.py --config configs/hologan_blocks.py
-Hardware  2 cores (AMD EPYC, no AMX), 24 GiB, no GPU; seed 0; 2026-11-24; commit b6ec219
-Time      18 minutes with the judging, beside other work; about 150 images/s (7 minutes of training) where nothing else runs
-Result    48 of 48 chairs turn once, by pixels, silhouettes and outlines; azimuth error 5.2 degrees (real ones: 5.6); KID x 100 of
-          10.9. One run: docs/results.md
+Hardware  2 cores (AMD EPYC, no AMX), 24 GiB, no GPU; 2026-11-24; commit 2c15960
+Time      about 150 images/s (7 minutes of training) where nothing else runs
+Result    three seeds, two roundings: chairs that turn once, by all judges: 37 (worst), 48 (median) of 48; azimuth error 27.3, 5.6
+          degrees (real ones: 5.6); KID x 100 of 15.4, 10.9. Five of the six have 46 to 48, and 7.0 degrees at most: docs/results.md
 Before    with the projection unit of version 0.1, one commit and seed gave 47 or 48 of 48 on one make of processor, 0 on
           another: docs/decisions/0005-compositing.md
 """

@@ -3,7 +3,7 @@
 Command   python main.py --config configs/hologan_chairs.py
 Hardware  2 cores (AMD EPYC, no AMX), 24 GiB, no GPU; 2026-11-24
 Time      5 minutes of training for 32 of these 128 kimg (102 images/s)
-Result    after 32 kimg, seed 0, one run: 48 of 48 chairs turn once, azimuth error 19.0 degrees, KID x 100 of 17.5: docs/results.md.
+Result    after 32 kimg, seed 0, one run: 48 of 48 chairs turn once, azimuth error 17.1 degrees, KID x 100 of 17.5: docs/results.md.
           All 128 kimg were not run with this renderer
 Before    with the projection unit (version 0.1) objects turned two to four times while the view turned once, KID 23.9 after 64 kimg
 """
