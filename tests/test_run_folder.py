@@ -211,6 +211,7 @@ def test_each_of_several_data_sets_has_to_be_what_it_was(squares, tmp_path):
     with config.data.unlocked():
         config.data.sources = {"a": one | {"dir": squares}, "b": one | {"dir": str(other)}}
     run_folder.record(config, str(tmp_path), data.open_sources(config.data))
+    (tmp_path / "saved_model").mkdir()  # something was trained
     moved = other.rename(tmp_path / "moved")
     config.data.sources.b.dir = str(moved)
     run_folder.reconcile(config, str(tmp_path), data.open_sources(config.data))
