@@ -52,12 +52,12 @@ def check_config(flag: str) -> None:
 
 
 def _module(file):
+    if not file:
+        raise UserError("--config= is empty: give a file such as configs/hologan_blocks.py, or leave it out")
     try:
-        source = Path(file).read_bytes() if file else None
+        Path(file).read_bytes()
     except OSError as error:
         raise UserError(f"--config={file}: {error.strerror}: give a file such as configs/hologan_blocks.py") from error
-    if source is None:
-        raise UserError("--config= is empty: give a file such as configs/hologan_blocks.py, or leave it out")
     spec = importlib.util.spec_from_file_location("checked_config", file)
     if spec is None:
         raise UserError(f"--config={file}: is no .py file: give one such as configs/hologan_blocks.py")

@@ -1,5 +1,7 @@
 """The view: azimuths whose distribution is learnt, and arcs of the circle."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,6 +9,7 @@ from conftest import small_config
 
 from holotf import models, views
 from holotf.errors import UserError
+from holotf.evaluators import azimuths
 from holotf.evaluators.angles import arc
 
 RANGES = small_config(**{"views.azimuth_deg": (-90.0, 270.0)}).views
@@ -96,3 +99,13 @@ def test_parts_that_cannot_be(changes, message):
 )
 def test_the_shortest_arc(angles, share, expected):
     assert arc(angles, share) == pytest.approx(expected, abs=0.01)
+
+
+def test_the_judge_says_which_arc_was_learnt():
+    """A model that looks at a quarter of the circle alone, and one that does not learn it."""
+    model = models.build(small_config(**{"views.azimuth_parts": 8}))
+    model.ema_generator.azimuth_weights.assign([1.0, 1.0] + [-1.0] * 6)
+    subject = SimpleNamespace(model=model, config=model.config, poses_known=False)
+    assert dict(azimuths.Judge(subject).run())["azimuths/arc_deg"] == pytest.approx(81, abs=2)
+    subject.config = small_config()
+    assert not list(azimuths.Judge(subject).run())

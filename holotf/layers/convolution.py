@@ -18,17 +18,28 @@ class _Convolution(keras.layers.Layer):
     Args:
       filters: output channels.
       kernel_size: of the square or cubic kernel.
-      strides: in every direction.
+      strides: in every direction; the class's STRIDES if not given.
       use_bias: whether one is added.
       kernel_initializer: of the kernel; N(0, 0.02) if not given.
     """
 
-    def __init__(self, filters, kernel_size, strides, use_bias, kernel_initializer, **kwargs):
+    STRIDES = 1
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int,
+        strides: int | None = None,
+        use_bias: bool = True,
+        kernel_initializer: keras.initializers.Initializer | None = None,
+        **kwargs,
+    ):
         super().__init__(autocast=False, **kwargs)
-        self.filters, self.kernel_size, self.strides, self.use_bias = filters, kernel_size, strides, use_bias
+        self.filters, self.kernel_size, self.use_bias = filters, kernel_size, use_bias
+        self.strides = self.STRIDES if strides is None else strides
         self.kernel_initializer = kernel_initializer
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         """Makes the weights."""
         shape, initial = self._kernel_shape(len(input_shape) - 2, input_shape[-1]), self.kernel_initializer or normal()
         self.kernel = self.add_weight(name="kernel", shape=shape, initializer=initial, autocast=False)
@@ -38,26 +49,7 @@ class _Convolution(keras.layers.Layer):
 
 
 class Conv2D(_Convolution):
-    """`conv2d` with its weights.
-
-    Args:
-      filters: output channels.
-      kernel_size: of the square kernel.
-      strides: in both directions.
-      use_bias: whether one is added.
-      kernel_initializer: of the kernel; N(0, 0.02) if not given.
-    """
-
-    def __init__(
-        self,
-        filters: int,
-        kernel_size: int,
-        strides: int = 1,
-        use_bias: bool = True,
-        kernel_initializer: keras.initializers.Initializer | None = None,
-        **kwargs,
-    ):
-        super().__init__(filters, kernel_size, strides, use_bias, kernel_initializer, **kwargs)
+    """`conv2d` with its weights. Arguments: filters, kernel_size, strides (1), use_bias, kernel_initializer."""
 
     def _kernel_shape(self, axes, channels):
         return (*[self.kernel_size] * axes, channels, self.filters)
@@ -70,24 +62,10 @@ class Conv2D(_Convolution):
 class ConvTranspose(_Convolution):
     """`conv_transpose` with its weights, in two or three dimensions as its input has.
 
-    Args:
-      filters: output channels.
-      kernel_size: of the square or cubic kernel.
-      strides: in every direction.
-      use_bias: whether one is added.
-      kernel_initializer: of the kernel; N(0, 0.02) if not given.
+    Arguments: filters, kernel_size, strides (2), use_bias, kernel_initializer.
     """
 
-    def __init__(
-        self,
-        filters: int,
-        kernel_size: int,
-        strides: int = 2,
-        use_bias: bool = True,
-        kernel_initializer: keras.initializers.Initializer | None = None,
-        **kwargs,
-    ):
-        super().__init__(filters, kernel_size, strides, use_bias, kernel_initializer, **kwargs)
+    STRIDES = 2
 
     def _kernel_shape(self, axes, channels):
         return (*[self.kernel_size] * axes, self.filters, channels)

@@ -219,8 +219,8 @@ class HoloGAN(Turnable, GAN):
             require(m[name] >= 2, f"model.{name}", m[name], "2 or more")
         for name in ("lambda_identity", "lambda_style", "lambda_azimuth", "lambda_elevation"):
             require(0 <= loss[name] < math.inf, f"loss.{name}", loss[name], "0 (off) or a positive number")
-        low, high = config.views.elevation_deg if len(config.views.elevation_deg) == 2 else (0.0, 1.0)  # else: views.check says so
-        if loss.lambda_elevation > 0 and low == high:
+        views.check(config.views)
+        if loss.lambda_elevation > 0 and len(set(config.views.elevation_deg)) == 1:
             raise UserError(
                 f"loss.lambda_elevation={loss.lambda_elevation:g} with a constant views.elevation_deg: use 0, or a range"
             )
