@@ -17,6 +17,7 @@ from holotf.features import content_key
 
 HELD_OUT = 500  # images
 EPOCHS = 12
+SEED = 0  # of weights and order
 BATCH = 64
 AMBIGUOUS_DEG = 90.0  # an error beyond it: front taken for back, or side for side
 _ELEVATION_UNIT_DEG = 30.0  # brings elevations to the size of a cosine
@@ -105,17 +106,17 @@ def regressor(
     split: str,
     judged_on: Sequence[str],
     cache: str,
-    seed: int = 0,
     ground: np.ndarray | None = None,
 ) -> PoseRegressor:
     """The pose regressor of a labelled data set: read from the cache, or trained (a minute or two) and put there.
+
+    It is one for all runs, whatever their seed: figures of two runs then differ by what was made, not by who judged it.
 
     Args:
       builder: the tfds data set, with features image, azimuth_deg and elevation_deg.
       split: of it, to learn from.
       judged_on: names of the splits on which it is judged; where there is none, on 500 images kept from `split`.
       cache: folder.
-      seed: of weights and order.
       ground: uint8 [3], the colour behind all objects: it is then given silhouettes instead of pixels; None for pixels.
 
     Returns:
@@ -127,7 +128,7 @@ def regressor(
     names = [split, *judged_on]
     shards = [os.fspath(p) for name in names for p in builder.info.splits[name.partition("[")[0]].filepaths]
     what = "pixels" if ground is None else f"silhouettes on {ground.tolist()} beyond {outlines.DIFFERS}"
-    path = Path(cache) / f"{content_key('pose', shards, f'{names} {seed} {EPOCHS} {what}')}.keras"
+    path = Path(cache) / f"{content_key('pose', shards, f'{names} {SEED} {EPOCHS} {what}')}.keras"
     facts = path.with_suffix(".json")
     if path.exists() and facts.exists():
         return PoseRegressor(keras.models.load_model(path), *json.loads(facts.read_text()), ground)
@@ -135,7 +136,7 @@ def regressor(
     if len(images) < 2 * HELD_OUT:
         raise UserError(f"{builder.data_path} has {len(images)} images: a pose regressor needs at least {2 * HELD_OUT}")
     print(f"training a pose regressor on {len(images)} images ({what.partition(' ')[0]})", flush=True)
-    trained = train(images, *poses, seed, ground=ground, held_out=0 if judged_on else HELD_OUT)
+    trained = train(images, *poses, ground=ground, held_out=0 if judged_on else HELD_OUT)
     for name in judged_on:
         images, *poses = labelled(builder, name, "azimuth_deg", "elevation_deg")
         trained.elsewhere[name] = judge_regressor(trained, images, *poses)
@@ -153,7 +154,6 @@ def train(
     images: np.ndarray,
     azimuth_deg: np.ndarray,
     elevation_deg: np.ndarray,
-    seed: int = 0,
     epochs: int = EPOCHS,
     ground: np.ndarray | None = None,
     held_out: int = HELD_OUT,
@@ -163,7 +163,6 @@ def train(
     Args:
       images: uint8 [N, H, W, 3].
       azimuth_deg, elevation_deg: [N].
-      seed: of weights and order.
       epochs: over the images.
       ground: as in `regressor`.
       held_out: how many images are not learnt from.
@@ -171,8 +170,8 @@ def train(
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
-        keras.utils.set_random_seed(seed)
-        order = np.random.default_rng(seed).permutation(len(images))
+        keras.utils.set_random_seed(SEED)
+        order = np.random.default_rng(SEED).permutation(len(images))
         images, azimuth_deg, elevation_deg = images[order], azimuth_deg[order], elevation_deg[order]
         radians = np.radians(azimuth_deg)
         targets = np.stack([np.cos(radians), np.sin(radians), elevation_deg / _ELEVATION_UNIT_DEG], 1).astype(np.float32)
@@ -180,7 +179,7 @@ def train(
         steps = epochs * -(-(len(images) - held_out) // BATCH)
         network.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-3, steps)), "mse")
         given = images if ground is None else as_images(outlines.silhouettes(images, ground))
-        stream = tf.data.Dataset.from_tensor_slices((given[held_out:], targets[held_out:])).shuffle(len(images), seed=seed)
+        stream = tf.data.Dataset.from_tensor_slices((given[held_out:], targets[held_out:])).shuffle(len(images), seed=SEED)
         stream = stream.batch(BATCH).map(lambda x, y: (tf.cast(x, tf.float32) / 127.5 - 1.0, y)).prefetch(2)
         network.fit(stream, epochs=epochs, shuffle=False, verbose=0)
         made = PoseRegressor(network, {}, {}, ground)

@@ -141,6 +141,5 @@ class Subject:
             self.config.data.split,
             [name for name in (self.settings.split, "unseen") if name in self.builder.info.splits],
             self.settings.cache,
-            self.config.seed,
             self.ground if silhouettes else None,
         )
