@@ -53,8 +53,8 @@ def add_render_flags(parser: argparse.ArgumentParser, by: str) -> None:
     add_test_flag(parser, f"{by} (default {DEFAULT_TEST}; with --turntable 0)".replace("%", "%%"))
     parser.add_argument("--seed", type=int, default=0, help="0 or more (default 0)")
     ranges = {
-        "azimuth": ("0,360", "degrees, uniform"),
-        "elevation": ("15,35", "degrees, uniform"),
+        "azimuth": ("0,360", "degrees, uniform; with an equals sign where it is negative: --azimuth=-60,60"),
+        "elevation": ("15,35", "degrees, uniform, likewise"),
         "distance": ("3.5,3.5", "camera to object, in the object's bounding radii"),
     }
     for name, (default, about) in ranges.items():
