@@ -31,6 +31,7 @@ setup(
     extras_require={
         "gpu": ["tensorflow[and-cuda]==2.21.0"],
         "render": ["moderngl==5.13.0", "trimesh>=4.4", "scipy>=1.13"],
+        "mesh": ["scikit-image>=0.24", "trimesh>=4.4"],
         "beam": ["apache-beam==2.77.0"],
         "dedupe": ["imagehash>=4.3.2"],
         "test": [

@@ -3,8 +3,10 @@
 import os
 
 import numpy as np
+import tensorflow as tf
 from ml_collections import ConfigDict
 
+from holotf import surface, views
 from holotf.errors import UserError, require
 from holotf.models.base import Generative, Turnable
 from holotf.pictures import grid, sheet_and_film, write
@@ -37,7 +39,8 @@ def check(settings: ConfigDict) -> None:
 def generate(model: Generative, settings: ConfigDict, folder: str) -> list[str]:
     """Writes samples.png, and interpolation and, for a model that turns, sweep_{azimuth,elevation,scale} as .png, .gif and .mp4.
 
-    A sheet has an object a row; a film shows all objects together.
+    A sheet has an object a row; a film shows all objects together. Of objects that have a density there are their depth, as
+    depth_azimuth, the nearer the lighter, and meshes, object_SEED.glb, where what they need is installed.
 
     Args:
       model: a `Generative` one, with the weights to show.
@@ -57,6 +60,21 @@ def generate(model: Generative, settings: ConfigDict, folder: str) -> list[str]:
             closed = name == "azimuth_deg" and model.turns_fully
             film = sweep if closed else np.concatenate([sweep, sweep[:, ::-1]], axis=1)  # there and back
             written += sheet_and_film(folder, f"sweep_{name.removesuffix('_deg')}", sweep, film)
+        if model.solid:
+            asked = views.sweep(model.config.views, "azimuth_deg", settings.frames)
+            depths = as_pictures(model.depths(latents, asked), model.config.model.image_size)
+            written += sheet_and_film(folder, "depth_azimuth", depths, depths)
+            if surface.available():
+                written += surface.write(model, settings.seeds, folder)
+            else:
+                print("no meshes: pip install 'holotf[mesh]'")
     path = model.interpolate(latents, settings.frames)  # [N,K,H,W,3], from each object to the next
     written += sheet_and_film(folder, "interpolation", path, path.reshape(1, -1, *path.shape[2:]))
     return written
+
+
+def as_pictures(depths: np.ndarray, size: int) -> np.ndarray:
+    """Depths float32 [..., h, w] in [-1, 1] -> grey pictures, uint8 [..., size, size, 3], enlarged bilinearly."""
+    flat = tf.image.resize(depths.reshape(-1, *depths.shape[-2:], 1), [size, size], "bilinear").numpy()
+    grey = np.round((np.clip(flat, -1.0, 1.0) + 1.0) * 127.5).astype(np.uint8)
+    return grey.repeat(3, axis=-1).reshape(*depths.shape[:-2], size, size, 3)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from conftest import small_config
 
-from holotf import models
+from holotf import models, surface
 from holotf.generate import generate, grid
 
 
@@ -53,8 +53,9 @@ def test_an_interpolation_starts_at_each_object(model):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_files(model, config, tmp_path):
     paths = generate(model, config.generate, str(tmp_path))
-    films = ("sweep_azimuth", "sweep_elevation", "sweep_scale", "interpolation")
+    films = ("sweep_azimuth", "sweep_elevation", "sweep_scale", "depth_azimuth", "interpolation")
     names = {f"{name}.{kind}" for name in films for kind in ("png", "gif", "mp4")}
+    names |= {"object_3.glb", "object_7.glb"} if surface.available() else set()
     assert {p.name for p in tmp_path.iterdir()} == names | {"samples.png"} == {p.rpartition("/")[2] for p in paths}
     assert imageio.imread(tmp_path / "sweep_azimuth.png").shape == (2 * 32, 6 * 32, 3)
     assert imageio.imread(tmp_path / "samples.png").shape == (8 * 32, 8 * 32, 3)

@@ -215,6 +215,21 @@ class Turnable(Generative):
         """The view from the middle of the ranges: ([n, 6],)."""
         return (views.resting(self.config.views, n),)
 
+    @property
+    def solid(self) -> bool:
+        """Whether its objects have a density, so that `density` and `depths` can be had of them."""
+        return False
+
+    def density(self, latents: tf.Tensor) -> np.ndarray:
+        """How much each voxel of the objects absorbs: [N, Z] -> float32 [N, D, H, W] >= 0, nats. Where it is `solid` only."""
+        raise NotImplementedError
+
+    def depths(self, latents: tf.Tensor, asked: tf.Tensor) -> np.ndarray:
+        """How near the objects are in views [K, 6]: [N, Z] -> float32 [N, K, h, w] from -1 (nothing, or the far face of the
+        volume) to 1 (its near face). Where it is `solid` only.
+        """
+        raise NotImplementedError
+
     def sweep(self, latents: tf.Tensor, name: str, steps: int, **columns: float) -> np.ndarray:
         """Each object while one property of the view runs through its range and the others rest.
 

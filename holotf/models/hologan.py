@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
@@ -16,6 +17,7 @@ from holotf.layers.normalise import InstanceNorm, leaky_relu
 from holotf.layers.spectral import SpectralConv2D
 from holotf.models.base import Turnable, make_weights, to_float
 from holotf.models.gan import GAN
+from holotf.renderers import compositing
 from holotf.servable import endpoint
 
 SIZES = (32, 64, 128)
@@ -297,6 +299,19 @@ class HoloGAN(Turnable, GAN):
             read = losses.elevation(asked[:, 1], fake["elevation"], *self.config.views.elevation_deg)
             terms["loss/elevation"] = weights.lambda_elevation * read
         return terms
+
+    @property
+    def solid(self) -> bool:
+        """Whether its renderer composites, and so knows a density."""
+        return isinstance(self.ema_generator.renderer, compositing.Renderer)
+
+    def density(self, latents: tf.Tensor) -> np.ndarray:
+        """[N, Z] -> float32 [N, 16, 16, 16], nats; index 0 of the axes is the nearest, the top, the left."""
+        return self.ema_generator.renderer.absorption(self.ema_generator.volume(latents)).numpy()
+
+    def depths(self, latents: tf.Tensor, asked: tf.Tensor) -> np.ndarray:
+        """[N, Z], views [K, 6] -> float32 [N, K, 16, 16] in [-1, 1]."""
+        return np.stack([self.ema_generator.look(z[tf.newaxis], asked)[0].numpy() for z in latents])
 
     def served_variables(self) -> Sequence[keras.Variable]:
         """Those of the averaged generator and of the discriminator, which reads latents."""

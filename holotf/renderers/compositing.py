@@ -131,6 +131,11 @@ class Renderer(keras.layers.Layer):
         turned, matrix, kernel, bias, ground = self._turned(volume, views)
         return depth_and_opacity(composite(turned, density(turned, matrix, kernel, bias), ground)[1])
 
+    def absorption(self, volume: tf.Tensor) -> tf.Tensor:
+        """The density of each voxel as it lies, no view asked: [B, N, N, N, C] -> [B, N, N, N] float32, nats."""
+        lying = tf.repeat(tf.eye(3, 4)[tf.newaxis], tf.shape(volume)[0], axis=0)
+        return density(volume, lying, self.kernel, self.bias)
+
     def _turned(self, volume, views):
         matrix = inverse_view_matrix(views)
         return resample(volume, matrix), matrix, self.kernel, self.bias, self.ground
