@@ -49,6 +49,9 @@ COMMON = {
         "identities": 48,  # objects whose sweeps are judged
         "views": 24,  # of a sweep
         "turntables": "",  # arguments of `python -m data_prep` that draw real objects turning, to compare with; "" for none
+        "probe": "",  # a data folder on whose labels the model's features are probed, minutes to an hour; "" for none
+        "probe_label": "label",  # the ClassLabel of that folder which is to be told
+        "probe_images": 50_000,  # of each of its splits, at most
         "cache": "runs/cache",  # features of real images, pose regressors, turntables
     },
     "device": {

@@ -21,24 +21,26 @@ EXAMPLES_PER_TASK = 32
 FIRST_OBJECT = {"train": 0, "test": 1_000_000_000, "unseen": 2_000_000_000}  # not the last of --count: those move with it
 PARTS = ("seat", "back", "legs")  # what the three colours of an example belong to: seat or board, back or sides, legs
 
+# What an example can have: its attributes, by feature.
+BACKS = ("none", "panel", "slats", "rungs", "hung")
+LEGS = ("four", "rails", "sled", "column", "feet", "sides")
 # Furniture-like colours, none near the white of the background. RGB in [0, 1].
-_PALETTE = np.array(
-    [
-        [0.80, 0.24, 0.20],  # brick red
-        [0.90, 0.52, 0.18],  # orange
-        [0.88, 0.72, 0.22],  # mustard
-        [0.42, 0.60, 0.28],  # leaf
-        [0.16, 0.52, 0.48],  # teal
-        [0.22, 0.42, 0.72],  # blue
-        [0.44, 0.32, 0.62],  # violet
-        [0.78, 0.40, 0.54],  # rose
-        [0.60, 0.42, 0.26],  # oak
-        [0.38, 0.24, 0.16],  # walnut
-        [0.34, 0.36, 0.40],  # slate
-        [0.58, 0.68, 0.74],  # mist
-    ]
-)
-_WOODS_AND_METALS = _PALETTE[[8, 9, 10]]
+COLOURS = {
+    "red": (0.80, 0.24, 0.20),
+    "orange": (0.90, 0.52, 0.18),
+    "mustard": (0.88, 0.72, 0.22),
+    "leaf": (0.42, 0.60, 0.28),
+    "teal": (0.16, 0.52, 0.48),
+    "blue": (0.22, 0.42, 0.72),
+    "violet": (0.44, 0.32, 0.62),
+    "rose": (0.78, 0.40, 0.54),
+    "oak": (0.60, 0.42, 0.26),
+    "walnut": (0.38, 0.24, 0.16),
+    "slate": (0.34, 0.36, 0.40),
+    "mist": (0.58, 0.68, 0.74),
+}
+_PALETTE = np.array(list(COLOURS.values()))
+_WOODS_AND_METALS = np.array([8, 9, 10])  # of them
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -125,6 +127,9 @@ def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
             "object": tfds.features.Scalar(np.int64),
             "kind": tfds.features.ClassLabel(names=list(KINDS)),
             "colours": tfds.features.Tensor(shape=(len(PARTS), 3), dtype=np.uint8, doc=f"RGB of {', '.join(PARTS)}"),
+            "back": tfds.features.ClassLabel(names=list(BACKS)),
+            "legs": tfds.features.ClassLabel(names=list(LEGS)),
+            **{f"{part}_colour": tfds.features.ClassLabel(names=list(COLOURS)) for part in PARTS},
         },
         function=functools.partial(examples, seed=args.seed, kinds=kinds, views=views, size=args.size, turntable=args.turntable),
         splits={split: Split(tasks_of(split, count, args.turntable), count) for split, count in counts.items()},
@@ -188,7 +193,7 @@ def example(
     shown, views = turned(index, turntable, views)
     rng = np.random.default_rng([seed, shown])
     kind = kinds[rng.integers(len(kinds))]
-    boxes, colours = furniture(kind, rng)
+    boxes, colours, attributes = furniture(kind, rng)
     azimuth_deg, elevation_deg, distance = (rng.uniform(*views[name]) for name in ("azimuth_deg", "elevation_deg", "distance"))
     pixels = raycast.render(boxes, azimuth_deg, elevation_deg, distance, size, half_width=field_of_view(views["distance"][0]))
     return {
@@ -198,6 +203,7 @@ def example(
         "object": shown,
         "kind": kind,
         "colours": np.round(colours * 255).astype(np.uint8),
+        **attributes,
     }
 
 
@@ -206,25 +212,34 @@ def field_of_view(distance: float) -> float:
     return 1 / np.sqrt(distance**2 - 1)
 
 
-def furniture(kind: str, rng: np.random.Generator) -> tuple[raycast.Boxes, np.ndarray]:
-    """Returns a random piece of furniture, normalised to the unit sphere, and its colours [3,3] (PARTS x RGB in [0, 1])."""
-    colours = _colours(rng)
-    parts = KINDS[kind](rng)
+def furniture(kind: str, rng: np.random.Generator) -> tuple[raycast.Boxes, np.ndarray, dict[str, str]]:
+    """Makes a random piece of furniture.
+
+    Returns:
+      (its boxes, normalised to the unit sphere; its colours [3,3], PARTS x RGB in [0, 1]; its attributes by name: `back`, of BACKS,
+      `legs`, of LEGS, and the colours of its parts, of COLOURS, each a little changed in what is drawn).
+    """
+    chosen, colours = _colours(rng)
+    parts, styles = KINDS[kind](rng)
     boxes = raycast.Boxes(
         centres=np.array([part[1] for part in parts], np.float32),
         half_sizes=np.array([part[2] for part in parts], np.float32) / 2,
         rotations=np.stack([_about_x(part[3]) for part in parts]),
         colours=np.array([colours[PARTS.index(part[0])] for part in parts], np.float32),
     )
-    return boxes.normalised(), colours
+    names = {f"{part}_colour": list(COLOURS)[number] for part, number in zip(PARTS, chosen, strict=True)}
+    return boxes.normalised(), colours, {"back": "none"} | styles | names
 
 
-def _colours(rng: np.random.Generator) -> np.ndarray:
-    """Three colours: seat and back differ, so that front and behind do; legs are wood or metal in half of the pieces."""
-    seat, back, legs = _PALETTE[rng.choice(len(_PALETTE), 3, replace=False)]
+def _colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of three of COLOURS, and the three a little changed [3,3].
+
+    Seat and back differ, so that front and behind do; legs are wood or metal in half of the pieces.
+    """
+    chosen = rng.choice(len(_PALETTE), 3, replace=False)
     if rng.random() < 0.5:
-        legs = _WOODS_AND_METALS[rng.integers(len(_WOODS_AND_METALS))]
-    return np.clip(np.stack([seat, back, legs]) + rng.uniform(-0.06, 0.06, (3, 3)), 0.08, 0.92)
+        chosen[2] = _WOODS_AND_METALS[rng.integers(len(_WOODS_AND_METALS))]
+    return chosen, np.clip(_PALETTE[chosen] + rng.uniform(-0.06, 0.06, (3, 3)), 0.08, 0.92)
 
 
 def _about_x(lean_deg: float) -> np.ndarray:
@@ -233,23 +248,26 @@ def _about_x(lean_deg: float) -> np.ndarray:
     return np.array([[1, 0, 0], [0, cos, sin], [0, -sin, cos]], np.float32)
 
 
-# Each piece is a list of (part, centre xyz, size xyz, lean_deg), standing on y = 0, its front toward +z, in about metres.
+# Each piece is a list of (part, centre xyz, size xyz, lean_deg), standing on y = 0, its front toward +z, in about metres; and the
+# styles of its legs and, where it has one, of its back.
 
 
 def _upright(part: str, x: float, z: float, foot: float, top: float, width: float, depth: float) -> tuple:
     return part, (x, (foot + top) / 2, z), (width, top - foot, depth), 0.0
 
 
-def _legs(rng: np.random.Generator, width: float, depth: float, top: float, styles: str = "four rails sled column") -> list:
-    """What carries a board of width x depth at height `top`."""
-    style = rng.choice(styles.split())
+def _legs(
+    rng: np.random.Generator, width: float, depth: float, top: float, styles: str = "four rails sled column"
+) -> tuple[str, list]:
+    """What carries a board of width x depth at height `top`: its style and its parts."""
+    style = str(rng.choice(styles.split()))
     thick = rng.uniform(0.045, 0.08)
     inset = rng.uniform(0, 0.03) + thick / 2
     x, z = width / 2 - inset, depth / 2 - inset
     if style == "column":
         foot = rng.uniform(0.04, 0.06)
         spread = rng.uniform(0.75, 0.95)
-        return [
+        return style, [
             _upright("legs", 0, 0, 0, top, 1.4 * thick, 1.4 * thick),
             ("legs", (0, foot / 2, 0), (spread * width, foot, 1.3 * thick), 0.0),
             ("legs", (0, foot / 2, 0), (1.3 * thick, foot, spread * depth), 0.0),
@@ -261,12 +279,12 @@ def _legs(rng: np.random.Generator, width: float, depth: float, top: float, styl
         legs += [("legs", (0, height, -z), (2 * x, 0.7 * thick, 0.7 * thick), 0.0)]
     elif style == "sled":
         legs += [("legs", (sx * x, thick / 2, 0), (thick, thick, 2 * z + thick), 0.0) for sx in (-1, 1)]
-    return legs
+    return style, legs
 
 
-def _back(rng: np.random.Generator, width: float, z: float, foot: float, height: float, lean_deg: float) -> list:
-    """A backrest whose lower edge's middle is at (0, foot, z), leaning back: panel, upright slats, rungs or hung panel."""
-    style = rng.choice(["panel", "panel", "slats", "rungs", "hung"])
+def _back(rng: np.random.Generator, width: float, z: float, foot: float, height: float, lean_deg: float) -> tuple[str, list]:
+    """A backrest whose lower edge's middle is at (0, foot, z), leaning back: its style and its parts."""
+    style = str(rng.choice(["panel", "panel", "slats", "rungs", "hung"]))
     thick = rng.uniform(0.045, 0.08)
     sin, cos = np.sin(np.radians(lean_deg)), np.cos(np.radians(lean_deg))
 
@@ -274,37 +292,38 @@ def _back(rng: np.random.Generator, width: float, z: float, foot: float, height:
         return part, (x, foot + up * cos, z - up * sin), (size_x, size_up, scale * thick), lean_deg
 
     if style == "panel":
-        return [piece("back", 0, height / 2, width, height)]
+        return style, [piece("back", 0, height / 2, width, height)]
     post = rng.uniform(0.05, 0.075)
     posts = [piece("legs", side * (width - post) / 2, height / 2, post, height) for side in (-1, 1)]
     if style == "hung":
         part_height = rng.uniform(0.5, 0.65) * height
-        return [*posts, piece("back", 0, height - part_height / 2, width - 2 * post, part_height, 0.8)]
+        return style, [*posts, piece("back", 0, height - part_height / 2, width - 2 * post, part_height, 0.8)]
     if style == "rungs":
         count = rng.integers(2, 5)
         rung = height / (count + rng.uniform(0.6, 1.2) * count)
         tops = height - rung / 2 - np.arange(count) * (height - rung / 2) / count
-        return posts + [piece("back", 0, up, width - 2 * post, rung, 0.7) for up in tops]
+        return style, posts + [piece("back", 0, up, width - 2 * post, rung, 0.7) for up in tops]
     rail = rng.uniform(0.18, 0.28) * height
     count = rng.integers(2, 5)
     slat = (width - 2 * post) / (2 * count + 1)
     at = (np.arange(count) - (count - 1) / 2) * 2 * slat
-    return [*posts, piece("back", 0, height - rail / 2, width, rail, 1.05)] + [
+    return style, [*posts, piece("back", 0, height - rail / 2, width, rail, 1.05)] + [
         piece("back", x, (height - rail) / 2, slat, height - rail, 0.6) for x in at
     ]
 
 
-def _chair(rng: np.random.Generator) -> list:
+def _chair(rng: np.random.Generator) -> tuple[list, dict[str, str]]:
     width, depth = rng.uniform(0.42, 0.60), rng.uniform(0.42, 0.56)
     seat_top, seat_thick = rng.uniform(0.40, 0.54), rng.uniform(0.05, 0.11)
     back_height = rng.uniform(0.42, 0.68)
-    parts = _legs(rng, width, depth, seat_top - seat_thick)
+    legs, parts = _legs(rng, width, depth, seat_top - seat_thick)
     parts.append(("seat", (0, seat_top - seat_thick / 2, 0), (width, seat_thick, depth), 0.0))
     back_width = width * rng.uniform(0.85, 1.0)
-    return parts + _back(rng, back_width, -depth / 2 + 0.035, seat_top - seat_thick / 2, back_height, rng.uniform(0, 12))
+    back, rest = _back(rng, back_width, -depth / 2 + 0.035, seat_top - seat_thick / 2, back_height, rng.uniform(0, 12))
+    return parts + rest, {"legs": legs, "back": back}
 
 
-def _armchair(rng: np.random.Generator) -> list:
+def _armchair(rng: np.random.Generator) -> tuple[list, dict[str, str]]:
     width, depth = rng.uniform(0.60, 0.85), rng.uniform(0.55, 0.75)
     arm = rng.uniform(0.07, 0.15)
     if rng.random() < 0.5:  # upholstered: arms and back are solid down to the low base
@@ -318,54 +337,58 @@ def _armchair(rng: np.random.Generator) -> list:
         ]
         parts.append(_upright("seat", 0, back_thick / 2, base, seat_top, width - 2 * arm, depth - back_thick))
         parts += [_upright("back", side * (width - arm) / 2, 0, base, arm_top, arm, depth) for side in (-1, 1)]
-        return [*parts, _upright("back", 0, (back_thick - depth) / 2, base, back_top, width - 2 * arm, back_thick)]
+        parts.append(_upright("back", 0, (back_thick - depth) / 2, base, back_top, width - 2 * arm, back_thick))
+        return parts, {"legs": "feet", "back": "panel"}
     seat_top, seat_thick = rng.uniform(0.40, 0.48), rng.uniform(0.06, 0.12)
     arm_top = seat_top + rng.uniform(0.18, 0.26)
-    parts = _legs(rng, width, depth, seat_top - seat_thick, "four rails sled")
+    legs, parts = _legs(rng, width, depth, seat_top - seat_thick, "four rails sled")
     parts.append(("seat", (0, seat_top - seat_thick / 2, 0), (width, seat_thick, depth), 0.0))
     for side in (-1, 1):
         x = side * (width / 2 - 0.03)
         parts.append(("legs", (x, arm_top, 0), (0.06, 0.05, depth), 0.0))
         parts.append(_upright("legs", x, depth / 2 - 0.05, seat_top, arm_top, 0.05, 0.05))
-    return parts + _back(
+    back, rest = _back(
         rng, width - 0.12, -depth / 2 + 0.035, seat_top - seat_thick / 2, rng.uniform(0.45, 0.65), rng.uniform(0, 14)
     )
+    return parts + rest, {"legs": legs, "back": back}
 
 
-def _stool(rng: np.random.Generator) -> list:
+def _stool(rng: np.random.Generator) -> tuple[list, dict[str, str]]:
     side, depth = rng.uniform(0.34, 0.46), rng.uniform(0.30, 0.46)
     top, thick = rng.uniform(0.45, 0.80), rng.uniform(0.05, 0.12)
-    return [*_legs(rng, side, depth, top - thick), ("seat", (0, top - thick / 2, 0), (side, thick, depth), 0.0)]
+    legs, parts = _legs(rng, side, depth, top - thick)
+    return [*parts, ("seat", (0, top - thick / 2, 0), (side, thick, depth), 0.0)], {"legs": legs}
 
 
-def _table(rng: np.random.Generator) -> list:
+def _table(rng: np.random.Generator) -> tuple[list, dict[str, str]]:
     width, depth = rng.uniform(0.9, 1.5), rng.uniform(0.6, 0.9)
     top, thick = rng.uniform(0.45, 0.78), rng.uniform(0.04, 0.09)
-    parts = [*_legs(rng, width, depth, top - thick), ("seat", (0, top - thick / 2, 0), (width, thick, depth), 0.0)]
+    legs, parts = _legs(rng, width, depth, top - thick)
+    parts.append(("seat", (0, top - thick / 2, 0), (width, thick, depth), 0.0))
     if rng.random() < 0.5:  # A drawer, at the front only.
         parts.append(("back", (0, top - thick - 0.08, depth / 4), (0.5 * width, 0.16, depth / 2 - 0.02), 0.0))
-    return parts
+    return parts, {"legs": legs}
 
 
-def _bench(rng: np.random.Generator) -> list:
+def _bench(rng: np.random.Generator) -> tuple[list, dict[str, str]]:
     width, depth = rng.uniform(0.9, 1.5), rng.uniform(0.36, 0.5)
     top, thick = rng.uniform(0.40, 0.50), rng.uniform(0.05, 0.10)
-    parts = [
-        *_legs(rng, width, depth, top - thick, "four rails sled"),
-        ("seat", (0, top - thick / 2, 0), (width, thick, depth), 0.0),
-    ]
-    if rng.random() < 0.6:
-        parts += _back(rng, width, -depth / 2 + 0.035, top - thick / 2, rng.uniform(0.34, 0.5), rng.uniform(0, 12))
-    return parts
+    legs, parts = _legs(rng, width, depth, top - thick, "four rails sled")
+    parts.append(("seat", (0, top - thick / 2, 0), (width, thick, depth), 0.0))
+    if rng.random() >= 0.6:
+        return parts, {"legs": legs}
+    back, rest = _back(rng, width, -depth / 2 + 0.035, top - thick / 2, rng.uniform(0.34, 0.5), rng.uniform(0, 12))
+    return parts + rest, {"legs": legs, "back": back}
 
 
-def _shelf(rng: np.random.Generator) -> list:
+def _shelf(rng: np.random.Generator) -> tuple[list, dict[str, str]]:
     width, depth, height = rng.uniform(0.6, 1.0), rng.uniform(0.26, 0.42), rng.uniform(0.9, 1.5)
     thick = rng.uniform(0.04, 0.06)
     parts = [_upright("legs", side * (width - thick) / 2, 0, 0, height, thick, depth) for side in (-1, 1)]
     boards = np.linspace(0.06, height - thick / 2, rng.integers(3, 6))
     parts += [("seat", (0, y, 0), (width - 2 * thick, thick, depth), 0.0) for y in boards]
-    return [*parts, _upright("back", 0, -depth / 2 + 0.012, 0, height, width - thick, 0.02)]  # closed behind, open in front
+    parts.append(_upright("back", 0, -depth / 2 + 0.012, 0, height, width - thick, 0.02))  # closed behind, open in front
+    return parts, {"legs": "sides", "back": "panel"}
 
 
 KINDS = {"chair": _chair, "armchair": _armchair, "stool": _stool, "table": _table, "bench": _bench, "shelf": _shelf}

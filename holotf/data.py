@@ -120,6 +120,21 @@ def open_folder(data: ConfigDict, whole: bool = True) -> tfds.core.DatasetBuilde
     return builder
 
 
+def open_beside(folder: str, field: str) -> tfds.core.DatasetBuilder:
+    """A data set that is looked at beside the run's own, its shards checked.
+
+    Args:
+      folder: that data_prep (or tfds) wrote, with a split train.
+      field: of the config that names it, for the error.
+
+    Raises:
+      UserError: no data set is there; and as `open_folder`.
+    """
+    if not os.path.exists(os.path.join(folder, "dataset_info.json")):
+        raise UserError(f"{field}={folder!r} is no data set: name a folder that data_prep wrote")
+    return open_folder(ConfigDict({"dir": folder, "prepare": "", "split": "train"}))
+
+
 def batches(
     sources: Source | dict[str, Source],
     features: Sequence[str] | dict[str, Sequence[str]],

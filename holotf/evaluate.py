@@ -1,5 +1,6 @@
 """The judge: asks the evaluators (holotf/evaluators) that fit a model and its data, and writes down what they say."""
 
+import importlib.util
 import json
 import os
 import sys
@@ -104,6 +105,9 @@ def check(settings: ConfigDict) -> None:
     known = evaluators.better()
     require(settings.best in known, "evaluate.best", settings.best, f"one of {', '.join(known)}")
     features.check(settings.extractor)
+    require(settings.probe_images >= 2, "evaluate.probe_images", settings.probe_images, "2 or more")
+    if settings.probe and importlib.util.find_spec("sklearn") is None:
+        raise UserError(f"evaluate.probe={settings.probe!r} needs scikit-learn: pip install 'holotf[analyse]'")
 
 
 def table(metrics: dict[str, float], notes: list[str]) -> str:

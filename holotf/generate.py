@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from holotf import surface, views
 from holotf.errors import UserError, require
-from holotf.models.base import Generative, Turnable
+from holotf.models.base import Generative, Turnable, Volumetric
 from holotf.pictures import grid, sheet_and_film, write
 from holotf.run_folder import restore
 
@@ -60,16 +60,25 @@ def generate(model: Generative, settings: ConfigDict, folder: str) -> list[str]:
             closed = name == "azimuth_deg" and model.turns_fully
             film = sweep if closed else np.concatenate([sweep, sweep[:, ::-1]], axis=1)  # there and back
             written += sheet_and_film(folder, f"sweep_{name.removesuffix('_deg')}", sweep, film)
-        if model.solid:
-            asked = views.sweep(model.config.views, "azimuth_deg", settings.frames)
-            depths = as_pictures(model.depths(latents, asked), model.config.model.image_size)
-            written += sheet_and_film(folder, "depth_azimuth", depths, depths)
-            if surface.available():
-                written += surface.write(model, settings.seeds, folder)
-            else:
-                print("no meshes: pip install 'holotf[mesh]'")
+    if isinstance(model, Volumetric):
+        written += _solid(model, latents, settings, folder)
     path = model.interpolate(latents, settings.frames)  # [N,K,H,W,3], from each object to the next
     written += sheet_and_film(folder, "interpolation", path, path.reshape(1, -1, *path.shape[2:]))
+    return written
+
+
+def _solid(model, latents, settings, folder):
+    """Depth maps and meshes of objects that have a density; the paths written."""
+    density = model.absorption(model.volume(latents))
+    if density is None:
+        return []
+    asked = views.sweep(model.config.views, "azimuth_deg", settings.frames)
+    depths = as_pictures(model.depths(latents, asked), model.config.model.image_size)
+    written = sheet_and_film(folder, "depth_azimuth", depths, depths)
+    if surface.available():
+        named = {f"object_{seed}": z for seed, z in zip(settings.seeds, latents, strict=True)}
+        return written + surface.write(model, named, density.numpy(), folder)
+    print("no meshes: pip install 'holotf[mesh]'")
     return written
 
 

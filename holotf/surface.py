@@ -1,7 +1,6 @@
 """The surface of a generated object: from its density to a triangle mesh whose colours are those of its pictures."""
 
 import os
-from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -25,12 +24,13 @@ def available() -> bool:
     return True
 
 
-def write(model: Turnable, seeds: Sequence[int], folder: str) -> list[str]:
-    """Writes object_SEED.glb of each seed: binary glTF, y up, the object's front toward +z, its volume from -1 to 1.
+def write(model: Turnable, objects: dict[str, tf.Tensor], densities: np.ndarray, folder: str) -> list[str]:
+    """Writes NAME.glb of each object: binary glTF, y up, the object's front toward +z, its volume from -1 to 1.
 
     Args:
-      model: a `Turnable` one whose objects have a density (`model.solid`).
-      seeds: one object each.
+      model: made the objects.
+      objects: {name: latent [Z]}.
+      densities: [N, n, n, n], of each of them.
       folder: where the files go.
 
     Returns:
@@ -38,16 +38,15 @@ def write(model: Turnable, seeds: Sequence[int], folder: str) -> list[str]:
     """
     import trimesh
 
-    written, latents = [], model.latents(seeds)
-    for seed, z, density in zip(seeds, latents, model.density(latents), strict=True):
+    written = []
+    for (name, z), density in zip(objects.items(), densities, strict=True):
         found = lay(density)
         if found is None:
             continue
         vertices, faces = found
         mesh = trimesh.Trimesh(vertices, faces, process=False)
         mesh.visual.vertex_colors = colours(model, z, vertices, np.asarray(mesh.vertex_normals))
-        path = os.path.join(folder, f"object_{seed}.glb")
-        temporary = os.path.join(folder, f".{os.getpid()}.object_{seed}.glb")
+        path, temporary = (os.path.join(folder, f"{begin}{name}.glb") for begin in ("", f".{os.getpid()}."))
         mesh.export(temporary)
         os.replace(temporary, path)
         written.append(path)

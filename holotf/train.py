@@ -5,7 +5,6 @@ import os
 import signal
 import time
 
-import keras
 import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
@@ -47,7 +46,6 @@ def train(config: ConfigDict, workdir: str) -> int:
     if batch_size < 1 or batch_size % replicas:
         raise UserError(f"train.batch_size={batch_size} cannot be shared by {replicas} replicas: use a multiple of {replicas}")
     require(0 <= config.seed < 2**32, "seed", config.seed, "0 to 4294967295")
-    keras.utils.set_random_seed(config.seed)
     # What is wrong with the data, or would be wrong at the end, is said before anything is written.
     sources = data.open_sources(config.data)
     generate.check(config.generate)
@@ -55,7 +53,7 @@ def train(config: ConfigDict, workdir: str) -> int:
     run_folder.reconcile(config, workdir, sources)
     run_folder.check_folders(workdir)
     with strategy.scope():
-        model = models.build(config)
+        model = models.initial(config)
     data.check(sources, model.FEATURES, config.model.image_size, batch_size)
     with locked(workdir, active=worker == 0):
         checkpoints, pending = Checkpoints(model, workdir, config.train.keep_checkpoints, chief=worker == 0), []

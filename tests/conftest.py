@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import warnings
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from configs import base
+from data_prep.__main__ import main as prepare
 from holotf import models, native
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -53,6 +55,27 @@ def squares(tmp_path_factory):
     builder = Squares(data_dir=tmp_path_factory.mktemp("squares"))
     builder.download_and_prepare()
     return str(builder.data_path)
+
+
+@pytest.fixture(scope="session")
+def extractor(tmp_path_factory):
+    """Path of a network of random weights: its features are meaningless, and the same for everyone."""
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((32, 32, 3)), keras.layers.Conv2D(8, 4, 4), keras.layers.GlobalAveragePooling2D()]
+    path = tmp_path_factory.mktemp("extractor") / "small.keras"
+    with warnings.catch_warnings():  # Keras saves its variables through NumPy in a way that NumPy 2 deprecates
+        warnings.simplefilter("ignore", DeprecationWarning)
+        keras.Sequential(layers).save(path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def furniture(tmp_path_factory):
+    """Folder of labelled box furniture of 32 px: 480 chairs and stools to train on, 160 others to test on. Not to be written to."""
+    folder = tmp_path_factory.mktemp("furniture") / "blocks"
+    flags = ["--kinds", "chair,stool", "--size", "32", "--count", "640", "--test", "160", "--workers", "0"]
+    assert prepare(["blocks", "--out", str(folder), *flags]) == 0
+    return str(folder)
 
 
 PUBLISHED = {  # the released networks, in small_config's terms

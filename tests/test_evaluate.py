@@ -18,16 +18,6 @@ from holotf.run_folder import restore
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning:keras.*")
 
 
-@pytest.fixture(scope="module")
-def extractor(tmp_path_factory):
-    """A network of random weights: its features are meaningless, and the same for everyone."""
-    keras.utils.set_random_seed(0)
-    layers = [keras.Input((32, 32, 3)), keras.layers.Conv2D(8, 4, 4), keras.layers.GlobalAveragePooling2D()]
-    path = tmp_path_factory.mktemp("extractor") / "small.keras"
-    keras.Sequential(layers).save(path)
-    return str(path)
-
-
 @pytest.fixture
 def config(squares, extractor, tmp_path):
     changes = {"extractor": extractor, "images": 90, "identities": 3, "views": 4, "cache": str(tmp_path / "cache"), "best": "fid"}

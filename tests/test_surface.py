@@ -75,7 +75,7 @@ def test_meshes_and_depths_of_generated_objects_are_read_back(model, tmp_path):
     names = {p.rpartition("/")[2] for p in paths}
     assert {"depth_azimuth.png", "depth_azimuth.gif", "depth_azimuth.mp4", "object_3.glb", "object_7.glb"} <= names
     mesh = trimesh.load(tmp_path / "object_7.glb", force="mesh")
-    vertices, faces = surface.lay(model.density(model.latents([7]))[0])
+    vertices, faces = surface.lay(model.absorption(model.volume(model.latents([7])))[0].numpy())
     np.testing.assert_allclose(mesh.bounds, [vertices.min(0), vertices.max(0)], atol=1e-5)
     assert len(mesh.faces) == len(faces)
     assert mesh.visual.kind == "vertex"
@@ -83,7 +83,7 @@ def test_meshes_and_depths_of_generated_objects_are_read_back(model, tmp_path):
 
 def test_where_no_density_is_known_there_are_no_meshes(tmp_path):
     published = models.build(small_config(**PUBLISHED, **{"generate.seeds": (3,), "generate.frames": 2}))
-    assert not published.solid
+    assert published.absorption(published.volume(published.latents([3]))) is None
     assert not [p for p in generate(published, published.config.generate, str(tmp_path)) if "depth" in p or "object" in p]
 
 

@@ -4,12 +4,11 @@ A judge says what it needs of the model and the data, what it measures and which
 that fit and says why others do not.
 """
 
-import ast
 import importlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import ClassVar
 
+from holotf import discovery
 from holotf.evaluators.subject import Subject
 from holotf.models.base import Generative
 
@@ -38,12 +37,7 @@ class Evaluator:
 
 def names() -> list[str]:
     """Names of the evaluators there are."""
-    found = []
-    for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
-        module = ast.parse(path.read_text(encoding="utf-8"))
-        if any(isinstance(node, ast.ClassDef) and node.name == "Judge" for node in module.body):
-            found.append(path.stem)
-    return found
+    return discovery.modules(__file__, "Judge")
 
 
 def judges() -> dict[str, type[Evaluator]]:

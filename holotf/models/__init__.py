@@ -1,11 +1,11 @@
 """One model a file, found by its name: `config.model.name = "hologan"` is `holotf.models.hologan.build(config)`."""
 
-import ast
 import importlib
-from pathlib import Path
 
+import keras
 from ml_collections import ConfigDict
 
+from holotf import discovery
 from holotf.errors import require
 
 
@@ -22,18 +22,12 @@ def build(config: ConfigDict):
     return importlib.import_module(f"{__name__}.{name}").build(config)
 
 
-def names() -> list[str]:
-    """Names of the models there are: the modules here that say what they build.
+def initial(config: ConfigDict):
+    """The same before its first iteration: the weights that `config.seed` gives, from which a training of it starts."""
+    keras.utils.set_random_seed(config.seed)
+    return build(config)
 
-    The files are read, not imported: one that is broken stands in no other's way.
-    """
-    found = []
-    for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
-        try:
-            module = ast.parse(path.read_text(encoding="utf-8"))
-        except SyntaxError:  # told when it is the one that is asked for
-            found.append(path.stem)
-            continue
-        if any(isinstance(node, ast.FunctionDef) and node.name == "build" for node in module.body):
-            found.append(path.stem)
-    return found
+
+def names() -> list[str]:
+    """Names of the models there are."""
+    return discovery.modules(__file__, "build")

@@ -1,7 +1,10 @@
-"""What a model is: a `Learner` can be trained, a `Generative` one makes images, a `Turnable` one makes them from any view."""
+"""What a model is: a `Learner` can be trained, a `Generative` one makes images, a `Turnable` one makes them from any view.
+
+Beside these: a `Volumetric` one makes a volume first, and a `Perceptive` one looks at images through convolutions.
+"""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import keras
 import numpy as np
@@ -119,6 +122,32 @@ class Learner(keras.Model):
         return tf.nest.map_structure(lambda t: tf.ensure_shape(t[rows], [n, *t.shape[1:]]), draw(replicas * n, seed))
 
 
+class Perceptive(Learner):
+    """A model that looks at images through convolutions, whose features can be probed and traced back to the pixels.
+
+    A subclass has `stages`, and `readings` where it makes more of an image.
+    """
+
+    def stages(self) -> Sequence[Callable[[tf.Tensor], tf.Tensor]]:
+        """The convolutions with what follows each, as they are when nothing is learnt, one function a level.
+
+        The first takes images [B, H, W, 3] float32 in [-1, 1], each further one what the one before gave: [B, h, w, c].
+        """
+        raise NotImplementedError
+
+    def readings(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """What else the model makes of images: uint8 [B, H, W, 3] -> {name: float32 [B, ..., C]}; a latent is called `latent`."""
+        return {}
+
+    def levels(self, images: tf.Tensor) -> list[tf.Tensor]:
+        """The features of each level: uint8 [B, H, W, 3] -> float32 [B, h, w, c] each."""
+        x, found = to_float(images), []
+        for stage in self.stages():
+            x = stage(x)
+            found.append(tf.cast(x, tf.float32))
+        return found
+
+
 class Generative(Learner):
     """A model that makes images: of what it draws, or of what it is given.
 
@@ -215,21 +244,6 @@ class Turnable(Generative):
         """The view from the middle of the ranges: ([n, 6],)."""
         return (views.resting(self.config.views, n),)
 
-    @property
-    def solid(self) -> bool:
-        """Whether its objects have a density, so that `density` and `depths` can be had of them."""
-        return False
-
-    def density(self, latents: tf.Tensor) -> np.ndarray:
-        """How much each voxel of the objects absorbs: [N, Z] -> float32 [N, D, H, W] >= 0, nats. Where it is `solid` only."""
-        raise NotImplementedError
-
-    def depths(self, latents: tf.Tensor, asked: tf.Tensor) -> np.ndarray:
-        """How near the objects are in views [K, 6]: [N, Z] -> float32 [N, K, h, w] from -1 (nothing, or the far face of the
-        volume) to 1 (its near face). Where it is `solid` only.
-        """
-        raise NotImplementedError
-
     def sweep(self, latents: tf.Tensor, name: str, steps: int, **columns: float) -> np.ndarray:
         """Each object while one property of the view runs through its range and the others rest.
 
@@ -250,3 +264,32 @@ class Turnable(Generative):
         latents = self.latents(range(8))
         names = ("azimuth_deg", "elevation_deg")
         return super().pictures(batch) | {f"sweep/{name}": grid(self.sweep(latents, name, SHEET_COLUMNS)) for name in names}
+
+
+class Volumetric(Turnable):
+    """A model that makes a volume of features for each latent, and its images of the volume.
+
+    A subclass has `volume` and `rendered`, and `absorption` where its renderer composites.
+    """
+
+    def volume(self, z: tf.Tensor) -> tf.Tensor:
+        """The objects, before any turn: [N, Z] -> [N, D, H, W, C] float32."""
+        raise NotImplementedError
+
+    def rendered(self, volume: tf.Tensor, z: tf.Tensor, asked: tf.Tensor) -> tf.Tensor:
+        """What `images` makes of the volumes of these latents, or of others: [N, D, H, W, C], [N, Z], [B, 6] -> uint8 [B, H, W, 3].
+
+        Each volume is seen B / N times, one object after the other.
+        """
+        raise NotImplementedError
+
+    def absorption(self, volume: tf.Tensor) -> tf.Tensor | None:
+        """What each voxel absorbs, in nats: [N, D, H, W, C] -> [N, D, H, W] >= 0; None where nothing is composited."""
+        return None
+
+    def depths(self, latents: tf.Tensor, asked: tf.Tensor) -> np.ndarray:
+        """How near the objects are in views [K, 6], where something is composited: [N, Z] -> float32 [N, K, h, w].
+
+        From -1 (nothing there, or the far face of the volume) to 1 (its near face).
+        """
+        raise NotImplementedError

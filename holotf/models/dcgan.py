@@ -1,7 +1,8 @@
 """DCGAN (Radford, Metz and Chintala 2015, arXiv 1511.06434), and under other losses and norms LSGAN, WGAN-GP and SN-GAN."""
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
@@ -12,7 +13,7 @@ from holotf.layers.convolution import Conv2D, ConvTranspose
 from holotf.layers.initialisers import normal
 from holotf.layers.normalise import BatchNorm, leaky_relu
 from holotf.layers.spectral import SpectralConv2D, SpectralDense
-from holotf.models.base import make_weights
+from holotf.models.base import Perceptive, make_weights
 from holotf.models.gan import GAN
 
 SIZES = (32, 64, 128)
@@ -81,15 +82,19 @@ class Discriminator(keras.Model):
 
     def call(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
         """[B, H, W, 3] float32 in [-1, 1] -> {"logits": [B] float32}."""
-        x = leaky_relu(self.convs[0](images), 0.2)
-        for level, conv in enumerate(self.convs[1:]):
-            x = conv(x)
-            x = self.norms[level](x, training=training) if self.norms else leaky_relu(x, 0.2)
+        x = images
+        for level in range(len(self.convs)):
+            x = self.level(x, level, training)
         x = tf.reshape(x, [-1, math.prod(x.shape[1:])])  # [B,4,4,C] -> [B,4*4*C]
         return {"logits": self.real(x)[:, 0]}
 
+    def level(self, x: tf.Tensor, level: int, training: bool = False) -> tf.Tensor:
+        """One convolution, its norm and leaky ReLU: images, or what the level before gave -> [B, h, w, c]."""
+        x = self.convs[level](x)
+        return self.norms[level - 1](x, training=training) if level and self.norms else leaky_relu(x, 0.2)
 
-class DCGAN(GAN):
+
+class DCGAN(Perceptive, GAN):
     """DCGAN's networks and latents on the shared step.
 
     Args:
@@ -114,6 +119,10 @@ class DCGAN(GAN):
             lambda: Discriminator(m.image_size, m.df, m.d_norm),
         )
         self.one_batch = m.d_norm != "batch"
+
+    def stages(self) -> Sequence[Callable[[tf.Tensor], tf.Tensor]]:
+        """The discriminator's."""
+        return [functools.partial(self.discriminator.level, level=level) for level in range(len(self.discriminator.convs))]
 
     def draw(self, n: int, seed: tf.Tensor | Sequence[int]) -> tuple[tf.Tensor]:
         """Latents z ~ U(-1, 1): ([n, Z],)."""

@@ -1,7 +1,8 @@
 """HoloGAN (Nguyen-Phuoc et al., ICCV 2019, arXiv 1904.01326): a generator whose objects can be turned."""
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -15,7 +16,7 @@ from holotf.layers.convolution import Conv2D, ConvTranspose, UpConv
 from holotf.layers.initialisers import normal
 from holotf.layers.normalise import InstanceNorm, leaky_relu
 from holotf.layers.spectral import SpectralConv2D
-from holotf.models.base import Turnable, make_weights, to_float
+from holotf.models.base import Perceptive, Volumetric, make_weights, to_float, to_uint8
 from holotf.models.gan import GAN
 from holotf.renderers import compositing
 from holotf.servable import endpoint
@@ -100,7 +101,11 @@ class Generator(keras.Model):
         Returns:
           [B, H, W, 3] float32 in [-1, 1].
         """
-        volume, z = self._spread(self.volume(z), z, views)
+        return self.rendered(self.volume(z), z, views)
+
+    def rendered(self, volume: tf.Tensor, z: tf.Tensor, views: tf.Tensor) -> tf.Tensor:
+        """Images of volumes [N, 16, 16, 16, gf] in the compute dtype, the 2D layers styled by `z`; as `call` otherwise."""
+        volume, z = self._spread(volume, z, views)
         rendered = self.renderer(volume, views)
         x = rendered["features"]  # [B,16,16,C]
         for up, norm in zip(self.up_2d, self.norm_2d, strict=True):
@@ -179,7 +184,7 @@ class Discriminator(keras.Model):
         logits [B] and z_hat [B, Z]; where there are such heads, style [B, levels], azimuth [B, 2], its cosine and sine, and
         elevation [B], its place in the range from -1 to 1.
         """
-        x = leaky_relu(self.first(images), 0.2)
+        x = self.level(images, 0)
         style = []
         for level, conv in enumerate(self.convs):
             x = conv(x)
@@ -187,7 +192,7 @@ class Discriminator(keras.Model):
                 mean, variance = tf.nn.moments(tf.cast(x, tf.float32), axes=[1, 2])  # [B,C], before instance norm
                 statistics = tf.concat([mean, tf.sqrt(variance + 1e-8)], axis=-1)  # [B,2C]
                 style.append(self.styles[level](statistics))
-            x = self.norms[level](x) if self.norms else leaky_relu(x, 0.2)
+            x = self._activated(x, level)
         x = tf.reshape(x, [-1, math.prod(x.shape[1:])])  # [B,H,W,C] -> [B,H*W*C]
         z_hat = tf.tanh(self.latent(leaky_relu(self.code(x), 0.2)))
         out = {"logits": self.real(x)[:, 0], "z_hat": z_hat}
@@ -199,8 +204,15 @@ class Discriminator(keras.Model):
             out["elevation"] = self.elevation(x)[:, 0]
         return out
 
+    def level(self, x: tf.Tensor, level: int) -> tf.Tensor:
+        """One convolution, its norm and leaky ReLU: images, or what the level before gave -> [B, h, w, c]."""
+        return self._activated(self.convs[level - 1](x), level - 1) if level else leaky_relu(self.first(x), 0.2)
 
-class HoloGAN(Turnable, GAN):
+    def _activated(self, x, level):
+        return self.norms[level](x) if self.norms else leaky_relu(x, 0.2)
+
+
+class HoloGAN(Perceptive, Volumetric, GAN):
     """HoloGAN's losses and inputs on the shared step.
 
     Args:
@@ -300,17 +312,34 @@ class HoloGAN(Turnable, GAN):
             terms["loss/elevation"] = weights.lambda_elevation * read
         return terms
 
-    @property
-    def solid(self) -> bool:
-        """Whether its renderer composites, and so knows a density."""
-        return isinstance(self.ema_generator.renderer, compositing.Renderer)
+    def stages(self) -> Sequence[Callable[[tf.Tensor], tf.Tensor]]:
+        """The discriminator's."""
+        return [functools.partial(self.discriminator.level, level=i) for i in range(1 + len(self.discriminator.convs))]
 
-    def density(self, latents: tf.Tensor) -> np.ndarray:
-        """[N, Z] -> float32 [N, 16, 16, 16], nats; index 0 of the axes is the nearest, the top, the left."""
-        return self.ema_generator.renderer.absorption(self.ema_generator.volume(latents)).numpy()
+    def readings(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """`latent` [B, Z] as the discriminator reads it, and the `volume` [B, 16, 16, 16, gf] made of that."""
+        z = self.encode(images)
+        return {"latent": z, "volume": self.volume(z)}
+
+    def encode(self, images: tf.Tensor) -> tf.Tensor:
+        """The latents that the discriminator reads: uint8 [B, H, W, 3] -> [B, Z] float32 in [-1, 1]."""
+        return self.discriminator(to_float(images))["z_hat"]
+
+    def volume(self, z: tf.Tensor) -> tf.Tensor:
+        """The averaged generator's: [N, Z] -> [N, 16, 16, 16, gf] float32."""
+        return tf.cast(self.ema_generator.volume(z), tf.float32)
+
+    def rendered(self, volume: tf.Tensor, z: tf.Tensor, asked: tf.Tensor) -> tf.Tensor:
+        """What the averaged generator makes of volumes [N, 16, 16, 16, gf], seen as `asked` [B, 6]: uint8 [B, H, W, 3]."""
+        return to_uint8(self.ema_generator.rendered(tf.cast(volume, self.ema_generator.compute_dtype), z, asked))
+
+    def absorption(self, volume: tf.Tensor) -> tf.Tensor | None:
+        """The compositing renderer's: [N, 16, 16, 16, gf] -> [N, 16, 16, 16] float32; None with another."""
+        renderer = self.ema_generator.renderer
+        return renderer.absorption(volume) if isinstance(renderer, compositing.Renderer) else None
 
     def depths(self, latents: tf.Tensor, asked: tf.Tensor) -> np.ndarray:
-        """[N, Z], views [K, 6] -> float32 [N, K, 16, 16] in [-1, 1]."""
+        """[N, Z], views [K, 6] -> float32 [N, K, 16, 16] in [-1, 1]; with a renderer that composites."""
         return np.stack([self.ema_generator.look(z[tf.newaxis], asked)[0].numpy() for z in latents])
 
     def served_variables(self) -> Sequence[keras.Variable]:
@@ -334,7 +363,7 @@ class HoloGAN(Turnable, GAN):
             return {"images": self.images(z, asked)}
 
         def encode(images):
-            return {"z": self.discriminator(to_float(images))["z_hat"]}
+            return {"z": self.encode(images)}
 
         column = ([None], tf.float32)
         return super().endpoints() | {

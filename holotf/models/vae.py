@@ -1,5 +1,6 @@
 """Convolutional variational autoencoder (Kingma and Welling 2013, arXiv 1312.6114; beta: Higgins et al. 2017)."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -13,7 +14,7 @@ from holotf import losses
 from holotf.errors import require
 from holotf.layers.convolution import Conv2D, ConvTranspose
 from holotf.layers.normalise import leaky_relu
-from holotf.models.base import Generative, make_weights, to_float, to_uint8
+from holotf.models.base import Generative, Perceptive, make_weights, to_float, to_uint8
 from holotf.pictures import grid
 from holotf.servable import endpoint, serve
 
@@ -43,10 +44,14 @@ class Encoder(keras.Model):
     def call(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """[B, H, W, 3] float32 in [-1, 1] -> mean and log-variance of q(z|x), each [B, Z] float32."""
         x = images
-        for conv in self.convs:
-            x = leaky_relu(conv(x), 0.2)
+        for level in range(len(self.convs)):
+            x = self.level(x, level)
         x = tf.reshape(x, [-1, math.prod(x.shape[1:])])  # [B,4,4,C] -> [B,4*4*C]
         return tuple(tf.split(self.posterior(x), 2, axis=-1))
+
+    def level(self, x: tf.Tensor, level: int) -> tf.Tensor:
+        """One convolution and its leaky ReLU: images, or what the level before gave -> [B, h, w, c]."""
+        return leaky_relu(self.convs[level](x), 0.2)
 
 
 class Decoder(keras.Model):
@@ -102,7 +107,7 @@ def negative_elbo(
     return losses.gaussian_nll(x, decode(z), deviation), losses.kl_to_standard_normal(mean, log_variance)
 
 
-class VAE(Generative):
+class VAE(Perceptive, Generative):
     """An encoder and a decoder that maximise the evidence lower bound, the KL term weighted by beta.
 
     Args:
@@ -169,6 +174,14 @@ class VAE(Generative):
     def encode(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """uint8 [B, H, W, 3] -> mean and log-variance of q(z|x), each [B, Z] float32."""
         return self.encoder(to_float(images))
+
+    def stages(self) -> Sequence[Callable[[tf.Tensor], tf.Tensor]]:
+        """The encoder's."""
+        return [functools.partial(self.encoder.level, level=level) for level in range(len(self.encoder.convs))]
+
+    def readings(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """`latent` [B, Z], the mean of the posterior."""
+        return {"latent": self.encode(images)[0]}
 
     @tf.function(autograph=False)
     def reconstruct(self, images: tf.Tensor) -> tf.Tensor:

@@ -36,10 +36,15 @@ def composite(volume: tf.Tensor, density: tf.Tensor, ground: tf.Tensor | keras.V
     return seen + behind[..., tf.newaxis] * ground, weights
 
 
+def absorption(volume: tf.Tensor, kernel: tf.Tensor | keras.Variable, bias: tf.Tensor | keras.Variable) -> tf.Tensor:
+    """What features absorb: softplus(w . x + b). [..., C], w [C] and b [], float32 or float64 -> [...] >= 0, of w's type."""
+    return tf.math.softplus(tf.reduce_sum(tf.cast(volume, kernel.dtype) * kernel, axis=-1) + bias)
+
+
 def density(
     turned: tf.Tensor, matrix: tf.Tensor, kernel: tf.Tensor | keras.Variable, bias: tf.Tensor | keras.Variable
 ) -> tf.Tensor:
-    """What each sample of a turned volume absorbs: inside softplus(w . x + b), inside being the share that the volume covers.
+    """What each sample of a turned volume absorbs: inside times `absorption`, inside being the share that the volume covers.
 
     Args:
       turned: [B, N, N, N, C], from `resample`.
@@ -49,8 +54,7 @@ def density(
     Returns:
       [B, N, N, N] >= 0, of kernel's type; 0 outside the volume.
     """
-    logits = tf.reduce_sum(tf.cast(turned, kernel.dtype) * kernel, axis=-1) + bias
-    return tf.math.softplus(logits) * coverage(matrix, turned.shape[1])
+    return absorption(turned, kernel, bias) * coverage(matrix, turned.shape[1])
 
 
 def depth_and_opacity(weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -132,9 +136,8 @@ class Renderer(keras.layers.Layer):
         return depth_and_opacity(composite(turned, density(turned, matrix, kernel, bias), ground)[1])
 
     def absorption(self, volume: tf.Tensor) -> tf.Tensor:
-        """The density of each voxel as it lies, no view asked: [B, N, N, N, C] -> [B, N, N, N] float32, nats."""
-        lying = tf.repeat(tf.eye(3, 4)[tf.newaxis], tf.shape(volume)[0], axis=0)
-        return density(volume, lying, self.kernel, self.bias)
+        """What each voxel absorbs, in nats: [B, N, N, N, C] -> [B, N, N, N] float32."""
+        return absorption(volume, self.kernel, self.bias)
 
     def _turned(self, volume, views):
         matrix = inverse_view_matrix(views)

@@ -59,7 +59,7 @@ def oracle(boxes, azimuth_deg, elevation_deg, distance, size, half_width):
 @pytest.mark.parametrize("kind", ["chair", "armchair"])
 def test_ray_caster_against_an_oracle(kind):
     for seed, azimuth_deg, elevation_deg in [(1, 37.0, 20.0), (2, 250.0, -35.0)]:
-        boxes, _ = blocks.furniture(kind, np.random.default_rng(seed))
+        boxes, *_ = blocks.furniture(kind, np.random.default_rng(seed))
         arguments = (azimuth_deg, elevation_deg, 3.0, 20, blocks.field_of_view(3.0))
         got, expected = raycast.render(boxes, *arguments, supersample=1), oracle(boxes, *arguments)
         wrong = (abs(got - expected) > 1).any(-1)
@@ -111,7 +111,7 @@ def test_a_face_keeps_its_colour_as_the_camera_turns_and_faces_differ():
 
 
 def test_normalised_fits_the_unit_sphere():
-    boxes, _ = blocks.furniture("chair", np.random.default_rng(0))
+    boxes, *_ = blocks.furniture("chair", np.random.default_rng(0))
     corners = boxes.corners().reshape(-1, 3)
     assert np.linalg.norm(corners, axis=-1).max() == pytest.approx(1, abs=1e-5)
     assert np.abs(corners.max(0) + corners.min(0)).max() < 1e-5
@@ -134,7 +134,7 @@ def test_every_kind_fills_the_frame_and_is_never_cut(kind):
 
 def test_front_back_left_and_right_of_a_chair_differ():
     for seed in range(8):
-        boxes, _ = blocks.furniture("chair", np.random.default_rng(seed))
+        boxes, *_ = blocks.furniture("chair", np.random.default_rng(seed))
         around = [draw(boxes, azimuth_deg, 25, 3.5, 32).astype(int) for azimuth_deg in (0, 90, 180, 270)]
         for one in range(4):
             for other in range(one):
@@ -146,6 +146,7 @@ def test_an_example_depends_on_seed_and_index_alone():
     again = dict(blocks.examples((5, 9), seed=3, kinds=("chair", "table"), views=VIEWS, size=32))[7]
     assert one["image"] == again["image"]
     assert one["azimuth_deg"] == again["azimuth_deg"]
+    assert one["back"] == again["back"]
     assert one["image"] != blocks.example(7, 4, ("chair", "table"), VIEWS, 32)["image"]
 
 
@@ -171,9 +172,29 @@ def test_views_are_uniform_in_their_ranges():
 
 
 def test_colours_are_those_of_the_parts():
-    boxes, colours = blocks.furniture("stool", np.random.default_rng(0))
+    boxes, colours, _ = blocks.furniture("stool", np.random.default_rng(0))
     assert np.allclose(boxes.colours[-1], colours[0])  # the seat comes last
     assert np.allclose(boxes.colours[0], colours[2])  # and legs first
+
+
+def test_attributes_are_those_of_the_parts():
+    palette = np.array(list(blocks.COLOURS.values()))
+    names = list(blocks.COLOURS)
+    makes = {"back": set(), "legs": set()}
+    for index in range(120):
+        kind = list(blocks.KINDS)[index % 6]
+        boxes, colours, attributes = blocks.furniture(kind, np.random.default_rng(index))
+        for part, colour in zip(blocks.PARTS, colours, strict=True):
+            named = palette[names.index(attributes[f"{part}_colour"])]
+            assert abs(colour - named).max() <= 0.061, "as named, but for a little"
+        has_back = (np.abs(boxes.colours - colours[1]).max(axis=1) < 1e-6).any()
+        assert (attributes["back"] != "none") == (has_back and kind != "table"), "a table's drawer is no back"
+        legs = (np.abs(boxes.colours - colours[2]).max(axis=1) < 1e-6).sum()
+        if kind == "stool":
+            assert legs == {"four": 4, "rails": 7, "sled": 6, "column": 3}[attributes["legs"]]
+        for name, seen in makes.items():
+            seen.add(attributes[name])
+    assert makes == {"back": set(blocks.BACKS), "legs": set(blocks.LEGS)}
 
 
 def test_ranges_are_read():

@@ -16,7 +16,7 @@ def chairs(elevation_deg, distance):
     """Silhouettes of twelve chairs on a turntable, [12, 24, 32, 32]."""
     sweeps, half_width = [], blocks.field_of_view(distance)
     for index in range(12):
-        boxes, _ = blocks.furniture("chair", np.random.default_rng([7, index]))
+        boxes, *_ = blocks.furniture("chair", np.random.default_rng([7, index]))
         sweeps.append([raycast.render(boxes, 15.0 * k, elevation_deg, distance, 32, half_width=half_width) for k in K])
     return outlines.silhouettes(np.array(sweeps), GROUND)
 

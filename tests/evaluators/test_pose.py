@@ -18,7 +18,7 @@ SWING = np.abs((np.arange(VIEWS) + 6) % VIEWS - 12) * 15.0 - 90.0  # left, right
 
 def turntable(index, azimuths, size=32):
     """One chair of random boxes from each azimuth: uint8 [len(azimuths), size, size, 3]."""
-    boxes, _ = blocks.furniture("chair", np.random.default_rng([7, index]))
+    boxes, *_ = blocks.furniture("chair", np.random.default_rng([7, index]))
     half_width = blocks.field_of_view(3.5)
     return np.stack([raycast.render(boxes, a, 25.0, 3.5, size, half_width=half_width) for a in azimuths])
 
@@ -30,7 +30,7 @@ def read():
     azimuths, elevations = rng.uniform(0, 360, 2200), rng.uniform(15, 35, 2200)
     half_width, images = blocks.field_of_view(3.5), []
     for i, (azimuth, elevation) in enumerate(zip(azimuths, elevations, strict=True)):
-        boxes, _ = blocks.furniture("chair", np.random.default_rng([0, i]))
+        boxes, *_ = blocks.furniture("chair", np.random.default_rng([0, i]))
         images.append(raycast.render(boxes, azimuth, elevation, 3.5, 32, half_width=half_width))
     return regressor.train(np.stack(images), azimuths, elevations, epochs=6)
 
@@ -48,7 +48,7 @@ def test_turntables_are_read_object_by_object_and_side_by_side(tmp_path):
     for shown, sweep in enumerate(images):
         for side, image in zip(azimuth_deg, sweep, strict=True):
             rng = np.random.default_rng([7, shown])
-            boxes, _ = blocks.furniture(("chair",)[rng.integers(1)], rng)
+            boxes, *_ = blocks.furniture(("chair",)[rng.integers(1)], rng)
             expected = raycast.render(boxes, side, 25.0, 3.5, 32, half_width=blocks.field_of_view(3.5))
             np.testing.assert_array_equal(image, expected)
 
@@ -76,7 +76,7 @@ def test_real_turntables_turn(read, turntables):
 
 
 def test_elevation_is_read(read):
-    boxes, _ = blocks.furniture("chair", np.random.default_rng([7, 0]))
+    boxes, *_ = blocks.furniture("chair", np.random.default_rng([7, 0]))
     asked = np.linspace(15, 35, 9)
     sweep = [raycast.render(boxes, 40, e, 3.5, 32, half_width=blocks.field_of_view(3.5)) for e in asked]
     found = pose.elevation_scores(read(np.stack(sweep)[None])[1], asked)

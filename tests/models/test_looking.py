@@ -1,0 +1,82 @@
+"""What a model says of its features and of its volume is what its own networks compute."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import PUBLISHED, small_config
+
+from holotf import models
+from holotf.models.base import Perceptive, Volumetric, to_float
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3)).astype(np.uint8)
+CASES = {
+    "dcgan": {"model.name": "dcgan"},
+    "dcgan_spectral": {"model.name": "dcgan", "model.d_norm": "spectral"},
+    "hologan": {},
+    "hologan_published": PUBLISHED,
+    "vae": {"model.name": "vae"},
+}
+
+
+def head(model, x):
+    """What the network that looks at images makes of its last level, and of the images: the same by another way."""
+    x = tf.reshape(x, [len(x), -1])
+    if model.config.model.name == "vae":
+        return tf.split(model.encoder.posterior(x), 2, axis=-1)[0], model.encoder(to_float(IMAGES))[0]
+    return model.discriminator.real(x)[:, 0], model.discriminator(to_float(IMAGES))["logits"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_last_level_is_what_the_verdict_is_made_of(case):
+    model = models.initial(small_config(**CASES[case]))
+    assert isinstance(model, Perceptive)
+    levels = model.levels(IMAGES)
+    assert [level.shape[1] for level in levels] == [16, 8, 4, 2][: len(levels)]
+    assert all(level.dtype == tf.float32 for level in levels)
+    assert all(float(tf.math.reduce_std(level)) > 0 for level in levels)
+    np.testing.assert_allclose(*head(model, levels[-1]), rtol=1e-4, atol=1e-6)
+
+
+def test_an_untrained_model_follows_from_the_seed():
+    config = small_config(**{"model.name": "dcgan"})
+    one, again = (models.initial(config).levels(IMAGES)[-1] for _ in range(2))
+    np.testing.assert_array_equal(one, again)
+    config.seed = 1
+    assert np.any(one != models.initial(config).levels(IMAGES)[-1])
+
+
+@pytest.mark.parametrize("case", ["hologan", "hologan_published"])
+def test_an_image_is_what_is_rendered_of_its_volume(case):
+    model = models.initial(small_config(**CASES[case]))
+    assert isinstance(model, Volumetric)
+    for variable in model.ema_generator.variables:
+        variable.assign(variable * 5.0)
+    z, views = model.draw(4, [0, 0])
+    volume = model.volume(z)
+    np.testing.assert_array_equal(model.rendered(volume, z, views), model.images(z, views))
+    assert np.any(model.rendered(tf.zeros_like(volume), z, views) != model.images(z, views))
+    one = model.rendered(volume[:1], z[:1], views)
+    np.testing.assert_array_equal(one, model.images(tf.repeat(z[:1], 4, axis=0), views))
+
+
+def test_what_a_volume_absorbs_is_what_its_rays_lose():
+    """Looked at along its own axis, an unturned volume's opacity is 1 - exp(- the sum of what its voxels absorb)."""
+    model = models.initial(small_config(**{"views.azimuth_deg": (0.0, 0.0), "views.elevation_deg": (0.0, 0.0)}))
+    generator = model.ema_generator
+    generator.renderer.kernel.assign(tf.random.stateless_normal(generator.renderer.kernel.shape, [0, 0]))
+    z, views = model.draw(3, [0, 0])
+    absorbed = model.absorption(model.volume(z))
+    _, opacity = generator.look(z, views)
+    np.testing.assert_allclose(1.0 - tf.exp(-tf.reduce_sum(absorbed, axis=1)), opacity, rtol=1e-4, atol=1e-5)
+    assert np.ptp(opacity) > 0.01
+    assert models.build(small_config(**PUBLISHED)).absorption(model.volume(z)) is None
+
+
+def test_readings_are_those_of_the_encoders():
+    vae = models.initial(small_config(**{"model.name": "vae"}))
+    np.testing.assert_array_equal(vae.readings(IMAGES)["latent"], vae.encode(IMAGES)[0])
+    hologan = models.initial(small_config())
+    read = hologan.readings(IMAGES)
+    np.testing.assert_array_equal(read["latent"], hologan.discriminator(to_float(IMAGES))["z_hat"])
+    np.testing.assert_array_equal(read["volume"], hologan.volume(read["latent"]))
+    assert models.initial(small_config(**{"model.name": "dcgan"})).readings(IMAGES) == {}
