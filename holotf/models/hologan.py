@@ -14,7 +14,7 @@ from holotf.layers.convolution import Conv2D, ConvTranspose, UpConv
 from holotf.layers.initialisers import normal
 from holotf.layers.normalise import InstanceNorm, leaky_relu
 from holotf.layers.spectral import SpectralConv2D
-from holotf.models.base import Turnable, make_weights, to_float
+from holotf.models.base import Turnable, make_weights, to_float, to_uint8
 from holotf.models.gan import GAN
 from holotf.servable import endpoint
 
@@ -22,7 +22,6 @@ SIZES = (32, 64, 128)
 VARIANTS = ("compositing", "paper", "official")
 UPSAMPLING = ("nearest", "transposed")
 ADAIN_MAPS = ("linear", "relu")
-SCALES = (0.01, 100.0)  # that an export takes
 
 
 class Generator(keras.Model):
@@ -74,6 +73,7 @@ class Generator(keras.Model):
         self.constant = self.add_weight(name="constant", shape=(1, 4, 4, 4, 8 * gf), initializer=normal(), autocast=False)
         self.norm_3d = [adain() for _ in range(3)]
         self.up_3d = [up(wide * filters, 3) for filters in (2 * gf, gf)]
+        self.volume_shape = (16, 16, 16, wide * gf)
         convolutions = [] if ours or (released and not large) else [gf, gf]
         self.renderer = renderers.build(renderer, 4 * gf if ours else 16 * gf // wide, self.slope, convolutions)
         widths = (4 * gf, gf, gf // 2)[: SIZES.index(image_size) + 1]
@@ -98,7 +98,11 @@ class Generator(keras.Model):
         Returns:
           [B, H, W, 3] float32 in [-1, 1].
         """
-        volume, z = self._spread(self.volume(z), z, views)
+        return self.render(self.volume(z), z, views)
+
+    def render(self, volume: tf.Tensor, z: tf.Tensor, views: tf.Tensor) -> tf.Tensor:
+        """`call` from the turn on: of the objects' volumes, which `volume` made of `z`, images from `views`."""
+        volume, z = self._spread(volume, z, views)
         rendered = self.renderer(volume, views)
         x = rendered["features"]  # [B,16,16,C]
         for up, norm in zip(self.up_2d, self.norm_2d, strict=True):
@@ -303,10 +307,13 @@ class HoloGAN(Turnable, GAN):
         return (*self.ema_generator.variables, *self.discriminator.variables)
 
     def endpoints(self) -> dict:
-        """`generate`, `sample`, `encode`. Angles are degrees, the camera's; images uint8 [B, H, W, 3]."""
-        size, z_dim = self.config.model.image_size, self.config.model.z_dim
+        """`generate`, in two halves `volume` and `render`, `latents`, `sample`, `encode`.
 
-        def generate(z, azimuth_deg, elevation_deg, scale, translation):
+        Angles are degrees, the camera's; images uint8 [B, H, W, 3]. What `volume` gives is the same for every view of an object.
+        """
+        size, z_dim, generator = self.config.model.image_size, self.config.model.z_dim, self.ema_generator
+
+        def joined(azimuth_deg, elevation_deg, scale, translation):
             others = (("elevation_deg", elevation_deg), ("scale", scale), ("translation", translation))
             same = [
                 tf.debugging.assert_equal(
@@ -315,23 +322,31 @@ class HoloGAN(Turnable, GAN):
                 for name, rows in others
             ]
             with tf.control_dependencies(same):
-                asked = tf.concat([tf.stack([azimuth_deg, elevation_deg, scale], axis=1), translation], axis=1)
-            return {"images": self.images(z, asked)}
+                return tf.concat([tf.stack([azimuth_deg, elevation_deg, scale], axis=1), translation], axis=1)
+
+        def generate(z, azimuth_deg, elevation_deg, scale, translation):
+            return {"images": self.images(z, joined(azimuth_deg, elevation_deg, scale, translation))}
+
+        def volume(z):
+            return {"volume": tf.cast(generator.volume(z), tf.float32)}
+
+        def render(volume, z, azimuth_deg, elevation_deg, scale, translation):
+            objects = tf.shape(volume)[0]
+            same = tf.debugging.assert_equal(tf.shape(z)[0], objects, "z: give as many rows as of volume")
+            with tf.control_dependencies([same]):
+                volume = tf.cast(volume, generator.compute_dtype)
+            asked = joined(azimuth_deg, elevation_deg, scale, translation)
+            return {"images": to_uint8(generator.render(volume, z, asked))}
 
         def encode(images):
             return {"z": self.discriminator(to_float(images))["z_hat"]}
 
-        column = ([None], tf.float32)
+        z, column = ([None, z_dim], tf.float32), ([None], tf.float32)
+        view = {"azimuth_deg": column, "elevation_deg": column, "scale": column, "translation": ([None, 3], tf.float32)}
         return super().endpoints() | {
-            "generate": endpoint(
-                generate,
-                {"scale": SCALES},
-                z=([None, z_dim], tf.float32),
-                azimuth_deg=column,
-                elevation_deg=column,
-                scale=column,
-                translation=([None, 3], tf.float32),
-            ),
+            "generate": endpoint(generate, views.ACCEPTED, z=z, **view),
+            "volume": endpoint(volume, z=z),
+            "render": endpoint(render, views.ACCEPTED, volume=([None, *generator.volume_shape], tf.float32), z=z, **view),
             "encode": endpoint(encode, images=([None, size, size, 3], tf.uint8)),
         }
 
