@@ -110,10 +110,13 @@ def _about(model):
     """{input or output: range, unit, meaning} of the names that endpoints share."""
     about = {
         "images": {"range": [0, 255], "meaning": "RGB, rows from the top"},
-        "seed": {"meaning": "the same seed and n give the same images"},
+        "seed": {"range": [0, 2**31 - 1], "meaning": "the same seed, and n where there is one, give the same"},
         "n": {"range": [1, SAMPLES], "meaning": "how many images"},
         "probabilities": {"range": [0.0, 1.0], "meaning": "of each class"},
         "z": {"meaning": "latent: see `latent`"},
+        "volume": {
+            "meaning": "an object before any turn: from near to far, from the top, from the left, features"
+        },
     }
     if isinstance(model, Turnable):
         ranges = model.config.views
@@ -127,6 +130,8 @@ def _about(model):
                 "meaning": "x to the right, y up, z toward the viewer",
             },
         }
+        for name, (least, most) in views.ACCEPTED.items():
+            about[name]["accepts"] = [least, most]
     return about
 
 

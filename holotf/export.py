@@ -38,7 +38,8 @@ def export(model: Learner, folder: str, workdir: str | None = None, replace: boo
         _check_free(folder)
     module, signatures = model.servable()
     with files.new_folder(folder) as temporary:
-        tf.saved_model.save(module, temporary, signatures)
+        # Nobody trains what is served: the gradients of our layers would only make it larger.
+        tf.saved_model.save(module, temporary, signatures, tf.saved_model.SaveOptions(experimental_custom_gradients=False))
         card.write(model, temporary, workdir)
     return folder
 

@@ -1,7 +1,8 @@
 """What is exported of a model: named functions with typed inputs, and the weights that they use."""
 
+import contextlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -27,6 +28,21 @@ def serve(variables: Sequence[keras.Variable], default: str, endpoints: dict) ->
     return module, endpoints | {"serving_default": endpoints[default]}
 
 
+@contextlib.contextmanager
+def portable() -> Iterator[None]:
+    """What is traced in this context is TensorFlow's standard operations alone: no kernels of ours, nothing for XLA to compile.
+
+    XLA would compile for seconds at every new number of rows, and TensorFlow Serving has it switched off on a CPU.
+    """
+    eager = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)  # a function within a trace then becomes a part of it, its jit_compile without effect
+    try:
+        with native.off():
+            yield
+    finally:
+        tf.config.run_functions_eagerly(eager)
+
+
 def endpoint(
     function: Callable[..., dict[str, tf.Tensor]], bounds: dict[str, tuple[float, float]] | None = None, **inputs
 ) -> tf.types.experimental.PolymorphicFunction:
@@ -42,14 +58,14 @@ def endpoint(
     """
     specs = [tf.TensorSpec(shape, dtype, name) for name, (shape, dtype) in inputs.items()]
 
-    def portable(*tensors):
+    def checked(*tensors):
         pairs = zip(specs, tensors, strict=True)
-        checked = [_checked(spec.name, tensor, (bounds or {}).get(spec.name)) for spec, tensor in pairs]
-        with native.off():  # what is served runs without our code
-            return function(*checked)
+        inputs = [_checked(spec.name, tensor, (bounds or {}).get(spec.name)) for spec, tensor in pairs]
+        with portable():
+            return function(*inputs)
 
-    portable.__signature__ = inspect.signature(function)  # a consumer gives inputs by name or in this order
-    return tf.function(portable, input_signature=specs, autograph=False)
+    checked.__signature__ = inspect.signature(function)  # a consumer gives inputs by name or in this order
+    return tf.function(checked, input_signature=specs, autograph=False)
 
 
 def _checked(name, tensor, bounds):
@@ -59,6 +75,6 @@ def _checked(name, tensor, bounds):
     if tensor.shape.rank and tensor.shape[0] is None:
         checks.append((tf.shape(tensor)[0] > 0, "give one row or more"))
     if bounds:
-        checks.append((tf.reduce_all((tensor >= bounds[0]) & (tensor <= bounds[1])), f"use {bounds[0]:g} to {bounds[1]:g}"))
+        checks.append((tf.reduce_all((tensor >= bounds[0]) & (tensor <= bounds[1])), f"use {bounds[0]} to {bounds[1]}"))
     with tf.control_dependencies([tf.debugging.Assert(holds, [f"{name}: {otherwise}"]) for holds, otherwise in checks]):
         return tf.identity(tensor)

@@ -11,6 +11,8 @@ from holotf.errors import UserError, require
 
 COLUMNS = ("azimuth_deg", "elevation_deg", "scale", "x", "y", "z")  # degrees, the camera's; translation in half volumes
 _STEEP = 50.0  # logits are so many times what is trained: Adam's small steps move a share from thirds to nothing in a thousand
+# What an export takes; beyond, float32 no longer tells two angles apart, or nothing is seen. The ranges of training are narrower.
+ACCEPTED = {"azimuth_deg": (-36000, 36000), "elevation_deg": (-360, 360), "scale": (0.01, 100), "translation": (-100, 100)}
 WIDENED = {"azimuth_deg": 15.0, "elevation_deg": 15.0, "scale": 0.2}  # what a sweep adds to either side of a constant
 
 

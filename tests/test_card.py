@@ -33,7 +33,7 @@ def saved(model, tmp_path_factory):
 
 def test_its_endpoints_are_those_of_the_signatures(saved):
     said, signatures = told(saved)["endpoints"], tf.saved_model.load(saved).signatures
-    assert set(said) == set(signatures) - {"serving_default"} == {"generate", "sample", "encode"}
+    assert set(said) == set(signatures) - {"serving_default"} == {"generate", "volume", "render", "latents", "sample", "encode"}
     assert [name for name, s in said.items() if s["default"]] == ["generate"]
     for name, endpoint in said.items():
         for side, found in (
@@ -49,6 +49,7 @@ def test_ranges_and_units_are_those_of_the_views(saved):
     inputs = said["endpoints"]["generate"]["inputs"]
     assert inputs["azimuth_deg"]["range"] == [-60.0, 60.0]
     assert inputs["elevation_deg"]["unit"] == "degrees"
+    assert inputs["scale"]["accepts"] == [0.01, 100]
     assert inputs["translation"]["range"] == [[-0.1, 0.2], [0.0, 0.0], [0.0, 0.0]]
     assert said["endpoints"]["sample"]["outputs"]["images"]["range"] == [0, 255]
     assert said["views"]["ranges"]["scale"] == [1.0, 1.0]

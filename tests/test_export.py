@@ -10,7 +10,7 @@ import tensorflow as tf
 from capi.capi import generate_through_c, generate_through_cli, missing
 from conftest import small_config
 
-from holotf import models, native
+from holotf import models, native, servable
 from holotf.errors import UserError
 from holotf.export import export
 
@@ -43,7 +43,7 @@ def saved(model, tmp_path_factory):
 @pytest.fixture(scope="module")
 def expected(model):
     views = np.concatenate([np.stack([FEEDS[k] for k in ("azimuth_deg", "elevation_deg", "scale")], 1), FEEDS["translation"]], 1)
-    with native.off():  # as exported
+    with servable.portable():  # as exported
         images = model.images(tf.constant(FEEDS["z"]), tf.constant(views)).numpy()
     assert images.std() > 10
     assert np.any(images[0] != images[1])
@@ -52,7 +52,7 @@ def expected(model):
 
 def test_endpoints_are_named_and_typed(saved):
     signatures = tf.saved_model.load(saved).signatures
-    assert set(signatures) == {"generate", "sample", "encode", "serving_default"}
+    assert set(signatures) == {"generate", "volume", "render", "latents", "sample", "encode", "serving_default"}
     inputs = signatures["generate"].structured_input_signature[1]
     assert {k: (v.shape.as_list(), v.dtype.name) for k, v in inputs.items()} == {
         "z": ([None, 8], "float32"),
@@ -78,12 +78,39 @@ def test_one_object_from_many_views_is_given_once(saved):
         generate(z=tf.constant(FEEDS["z"]), **views)
 
 
-def test_our_own_kernels_stay_at_home(model, saved):
+def test_our_own_kernels_and_compiled_functions_stay_at_home(model, saved):
     """Though the model drew with them."""
     z, views = model.draw(2, [0, 0])
-    if native.kernels():
-        assert b"HolotfNormForward" in model.sample.get_concrete_function(z, views).graph.as_graph_def().SerializeToString()
-    assert b"Holotf" not in pathlib.Path(saved, "saved_model.pb").read_bytes()
+    drawn = model.sample.get_concrete_function(z, views).graph.as_graph_def().SerializeToString()
+    with native.off():
+        compiled = tf.function(model.images).get_concrete_function(z, views).graph.as_graph_def().SerializeToString()
+    assert b"HolotfNormForward" in drawn or not native.kernels()
+    assert b"_XlaMustCompile" in compiled
+    written = pathlib.Path(saved, "saved_model.pb").read_bytes()
+    assert b"Holotf" not in written
+    assert b"_XlaMustCompile" not in written
+    assert not tf.config.functions_run_eagerly()
+
+
+def test_an_object_that_is_kept_turns_as_one_made_anew(saved):
+    """And one volume serves several views."""
+    served = tf.saved_model.load(saved).signatures
+    views, whole = {k: tf.constant(v) for k, v in FEEDS.items() if k != "z"}, served["generate"](**FEEDS)["images"].numpy()
+    kept = served["volume"](z=FEEDS["z"])["volume"]
+    assert (kept.shape, kept.dtype) == ((3, 16, 16, 16, 4), tf.float32)
+    np.testing.assert_array_equal(served["render"](volume=kept, z=FEEDS["z"], **views)["images"], whole)
+    one = {k: v[1:2] for k, v in FEEDS.items() if k == "z"}
+    both = served["render"](volume=kept[1:2], **one, **views)["images"].numpy()
+    np.testing.assert_allclose(both[1].astype(int), whole[1].astype(int), atol=1)  # sums in another order round otherwise
+    assert np.any(both[0] != both[1])
+
+
+@pytest.mark.parametrize("name", ["hologan", "vae"])
+def test_a_seed_is_the_object_that_generate_draws(name, tmp_path):
+    model = models.build(small_config(**{"model.name": name}))
+    served = tf.saved_model.load(export(model, str(tmp_path / "saved_model"))).signatures["latents"]
+    seeds = [3, 0, 2**31 - 1]
+    np.testing.assert_array_equal(served(seed=tf.constant(seeds, tf.int64))["z"], model.latents(seeds))
 
 
 SCRIPT = """
@@ -141,16 +168,31 @@ REFUSED = {
         ({"azimuth_deg": np.float32([])}, "azimuth_deg: give one row or more"),
         ({"azimuth_deg": np.float32([0, np.inf, 0])}, "azimuth_deg: not a number, or infinite"),
         ({"elevation_deg": np.float32([0, 1])}, "elevation_deg: give as many rows as of azimuth_deg"),
+        ({"azimuth_deg": np.float32([0, 1e30, 0])}, "azimuth_deg: use -36000 to 36000"),
+        ({"elevation_deg": np.float32([0, 0, -361])}, "elevation_deg: use -360 to 360"),
         ({"scale": np.float32([1, 0, 1])}, "scale: use 0.01 to 100"),
+        ({"translation": np.full((3, 3), 1e9, np.float32)}, "translation: use -100 to 100"),
         ({"scale": np.float32([1, 1])}, "scale: give as many rows as of azimuth_deg"),
         ({"translation": np.zeros((2, 3), np.float32)}, "translation: give as many rows as of azimuth_deg"),
         ({"z": np.zeros((2, 8), np.float32)}, "views: give each z the same number of them"),
     ],
+    "volume": [({"z": ROWS}, "z: give one row or more"), ({"z": np.full((3, 8), NAN)}, "z: not a number, or infinite")],
+    "render": [
+        ({"volume": np.zeros((0, 16, 16, 16, 4), np.float32)}, "volume: give one row or more"),
+        ({"volume": np.full((3, 16, 16, 16, 4), NAN)}, "volume: not a number, or infinite"),
+        ({"z": FEEDS["z"][:2]}, "z: give as many rows as of volume"),
+        ({"scale": np.float32([1, 0, 1])}, "scale: use 0.01 to 100"),
+        ({"elevation_deg": np.float32([0, 1])}, "elevation_deg: give as many rows as of azimuth_deg"),
+    ],
+    "latents": [({"seed": [-1]}, "seed: use 0 to 2147483647"), ({"seed": [2**31]}, "seed: use 0 to 2147483647")],
     "sample": [({"n": 0}, "n: use 1 to 1024"), ({"n": -3}, "n: use 1 to 1024"), ({"n": 10**6}, "n: use 1 to 1024")],
     "encode": [({"images": np.zeros((0, 32, 32, 3), np.uint8)}, "images: give one row or more")],
 }
 WHOLE = {
     "generate": FEEDS,
+    "volume": {"z": FEEDS["z"]},
+    "render": FEEDS | {"volume": np.zeros((3, 16, 16, 16, 4), np.float32)},
+    "latents": {"seed": [0, 5]},
     "sample": {"seed": np.int64(0), "n": np.int32(2)},
     "encode": {"images": np.zeros((1, 32, 32, 3), np.uint8)},
 }

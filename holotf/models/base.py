@@ -206,13 +206,23 @@ class Generative(Learner):
         return serve(self.served_variables(), "generate" if "generate" in endpoints else "sample", endpoints)
 
     def endpoints(self) -> dict:
-        """{name: function made by `endpoint`}: `sample`; `generate` where a latent alone is fed; a subclass adds its own."""
+        """{name: function made by `endpoint`}: `latents`, `sample`; `generate` where a latent alone is fed.
+
+        A subclass adds its own.
+        """
+        latent, *more = self.draw(1, [0, 0])
+
+        def latents(seed):
+            seeds, kind = tf.cast(seed, tf.int32), tf.TensorSpec(latent.shape[1:], latent.dtype)
+            return {"z": tf.map_fn(lambda s: self.draw(1, tf.stack([s, 0]))[0][0], seeds, fn_output_signature=kind)}
 
         def sample(seed, n):
             return {"images": self.images(*self.draw(n, tf.stack([seed, 0])))}
 
-        found = {"sample": endpoint(sample, {"n": (1, SAMPLES)}, seed=([], tf.int64), n=([], tf.int32))}
-        latent, *more = self.draw(1, [0, 0])
+        found = {
+            "latents": endpoint(latents, {"seed": (0, 2**31 - 1)}, seed=([None], tf.int64)),
+            "sample": endpoint(sample, {"n": (1, SAMPLES)}, seed=([], tf.int64), n=([], tf.int32)),
+        }
         if not more:
             generate = endpoint(lambda z: {"images": self.images(z)}, z=([None, *latent.shape[1:]], tf.float32))
             found["generate"] = generate

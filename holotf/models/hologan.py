@@ -25,7 +25,6 @@ SIZES = (32, 64, 128)
 VARIANTS = ("compositing", "paper", "official")
 UPSAMPLING = ("nearest", "transposed")
 ADAIN_MAPS = ("linear", "relu")
-SCALES = (0.01, 100.0)  # that an export takes
 
 
 class Generator(keras.Model):
@@ -77,6 +76,7 @@ class Generator(keras.Model):
         self.constant = self.add_weight(name="constant", shape=(1, 4, 4, 4, 8 * gf), initializer=normal(), autocast=False)
         self.norm_3d = [adain() for _ in range(3)]
         self.up_3d = [up(wide * filters, 3) for filters in (2 * gf, gf)]
+        self.volume_shape = (16, 16, 16, wide * gf)
         convolutions = [] if ours or (released and not large) else [gf, gf]
         self.renderer = renderers.build(renderer, 4 * gf if ours else 16 * gf // wide, self.slope, convolutions)
         widths = (4 * gf, gf, gf // 2)[: SIZES.index(image_size) + 1]
@@ -347,10 +347,13 @@ class HoloGAN(Perceptive, Volumetric, GAN):
         return (*self.ema_generator.variables, *self.discriminator.variables)
 
     def endpoints(self) -> dict:
-        """`generate`, `sample`, `encode`. Angles are degrees, the camera's; images uint8 [B, H, W, 3]."""
-        size, z_dim = self.config.model.image_size, self.config.model.z_dim
+        """`generate`, in two halves `volume` and `render`, `latents`, `sample`, `encode`.
 
-        def generate(z, azimuth_deg, elevation_deg, scale, translation):
+        Angles are degrees, the camera's; images uint8 [B, H, W, 3]. What `volume` gives is the same for every view of an object.
+        """
+        size, z_dim, volume_shape = self.config.model.image_size, self.config.model.z_dim, self.ema_generator.volume_shape
+
+        def joined(azimuth_deg, elevation_deg, scale, translation):
             others = (("elevation_deg", elevation_deg), ("scale", scale), ("translation", translation))
             same = [
                 tf.debugging.assert_equal(
@@ -359,23 +362,30 @@ class HoloGAN(Perceptive, Volumetric, GAN):
                 for name, rows in others
             ]
             with tf.control_dependencies(same):
-                asked = tf.concat([tf.stack([azimuth_deg, elevation_deg, scale], axis=1), translation], axis=1)
-            return {"images": self.images(z, asked)}
+                return tf.concat([tf.stack([azimuth_deg, elevation_deg, scale], axis=1), translation], axis=1)
+
+        def generate(z, azimuth_deg, elevation_deg, scale, translation):
+            return {"images": self.images(z, joined(azimuth_deg, elevation_deg, scale, translation))}
+
+        def volume(z):
+            return {"volume": self.volume(z)}
+
+        def render(volume, z, azimuth_deg, elevation_deg, scale, translation):
+            objects = tf.shape(volume)[0]
+            same = tf.debugging.assert_equal(tf.shape(z)[0], objects, "z: give as many rows as of volume")
+            with tf.control_dependencies([same]):
+                asked = joined(azimuth_deg, elevation_deg, scale, translation)
+            return {"images": self.rendered(volume, z, asked)}
 
         def encode(images):
             return {"z": self.encode(images)}
 
-        column = ([None], tf.float32)
+        z, column = ([None, z_dim], tf.float32), ([None], tf.float32)
+        view = {"azimuth_deg": column, "elevation_deg": column, "scale": column, "translation": ([None, 3], tf.float32)}
         return super().endpoints() | {
-            "generate": endpoint(
-                generate,
-                {"scale": SCALES},
-                z=([None, z_dim], tf.float32),
-                azimuth_deg=column,
-                elevation_deg=column,
-                scale=column,
-                translation=([None, 3], tf.float32),
-            ),
+            "generate": endpoint(generate, views.ACCEPTED, z=z, **view),
+            "volume": endpoint(volume, z=z),
+            "render": endpoint(render, views.ACCEPTED, volume=([None, *volume_shape], tf.float32), z=z, **view),
             "encode": endpoint(encode, images=([None, size, size, 3], tf.uint8)),
         }
 

@@ -200,22 +200,19 @@ class VAE(Perceptive, Generative):
         return (*self.encoder.variables, *self.decoder.variables)
 
     def servable(self) -> tuple[tf.Module, dict]:
-        """(module, signatures) to export: `encode`, `decode`, `sample`; `decode` is the default."""
+        """(module, signatures) to export: `endpoints`; `decode` is the default."""
         return serve(self.served_variables(), "decode", self.endpoints())
 
     def endpoints(self) -> dict:
-        """`encode`, `decode`, `sample`. Images are uint8 [B, H, W, 3]."""
-        size, z_dim = self.config.model.image_size, self.config.model.z_dim
+        """`encode`, `decode`, `latents`, `sample`. Images are uint8 [B, H, W, 3]."""
+        size, found = self.config.model.image_size, super().endpoints()
 
         def encode(images):
             mean, log_variance = self.encode(images)
             return {"mean": mean, "log_variance": log_variance}
 
-        return {
-            "encode": endpoint(encode, images=([None, size, size, 3], tf.uint8)),
-            "decode": endpoint(lambda z: {"images": self.images(z)}, z=([None, z_dim], tf.float32)),
-            "sample": super().endpoints()["sample"],
-        }
+        found["decode"] = found.pop("generate")
+        return found | {"encode": endpoint(encode, images=([None, size, size, 3], tf.uint8))}
 
 
 def build(config: ConfigDict) -> VAE:
