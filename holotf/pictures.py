@@ -1,13 +1,17 @@
 """Pictures and films as files: sheets as PNG, films as GIF and MP4."""
 
 import os
+from collections.abc import Sequence
 
 import imageio.v3 as imageio
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 FRAME_MS = 60
 SHOWN_PX = 128  # smaller images are enlarged by whole factors, pixel by pixel
 SHEET_COLUMNS = 12
+FONT_PX = 11
+_NUMBERED = 20  # rows of a table of counts that still have room for the numbers
 
 
 def grid(images: np.ndarray) -> np.ndarray:
@@ -15,6 +19,68 @@ def grid(images: np.ndarray) -> np.ndarray:
     rows, columns, height, width, channels = images.shape
     # [R,C,H,W,3] -> [R,H,C,W,3] -> [R*H,C*W,3]
     return images.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, channels)
+
+
+def captioned(images: np.ndarray, captions: Sequence[str], columns: int) -> np.ndarray:
+    """Tiles images into one picture, each enlarged by a whole factor and with a caption of one or more lines below.
+
+    Args:
+      images: uint8 [N, H, W, 3].
+      captions: N of them; what is too wide for its tile is cut off.
+      columns: images in a row; the last row is filled up with white.
+
+    Returns:
+      uint8 picture.
+    """
+    scale = max(1, SHOWN_PX // images.shape[2])
+    images = images.repeat(scale, 1).repeat(scale, 2)
+    lines = max((caption.count("\n") + 1 for caption in captions if caption), default=0)
+    room = np.full((len(images), lines * (FONT_PX + 4), *images.shape[2:]), 255, np.uint8)
+    for tile, caption in zip(room, captions, strict=True):
+        if lines:
+            tile[:] = _written(tile, [(2, 1, caption)])
+    tiles = np.concatenate([images, room], axis=1)
+    tiles = np.concatenate([tiles, np.full((-len(tiles) % columns, *tiles.shape[1:]), 255, np.uint8)])
+    return grid(tiles.reshape(-1, columns, *tiles.shape[1:]))
+
+
+def confusion(counts: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """A confusion matrix: a row for each true class, a column for each predicted one, darker for a greater share of the row.
+
+    Args:
+      counts: [K, K] integers.
+      names: of the K classes.
+
+    Returns:
+      uint8 picture; the numbers stand in it where there are at most 20 classes.
+    """
+    cell = 4 * FONT_PX if len(names) <= _NUMBERED else FONT_PX + 3
+    font = ImageFont.load_default(FONT_PX)
+    left = min(16 * FONT_PX, 8 + int(max(map(font.getlength, names))))
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shades = 255 - (shares[..., np.newaxis] * (255 - np.array([8, 48, 107]))).astype(np.uint8)  # white to dark blue
+    table = shades.repeat(cell, 0).repeat(cell, 1)
+    side = np.full((len(table), left, 3), 255, np.uint8)
+    side = _written(side, [(2, (i + 0.5) * cell - FONT_PX / 2 - 2, name) for i, name in enumerate(names)])
+    if len(names) <= _NUMBERED:
+        for light in (False, True):
+            ink = (255, 255, 255) if light else (0, 0, 0)
+            words = [(j, i, str(counts[i, j])) for i, j in np.argwhere((shares > 0.5) == light) if counts[i, j]]
+            middles = [((x + 0.5) * cell - font.getlength(t) / 2, (y + 0.5) * cell - FONT_PX / 2 - 2, t) for x, y, t in words]
+            table = _written(table, middles, ink)
+    head = np.full((left, len(table), 3), 255, np.uint8)  # written as on the side, then turned to read upwards
+    head = _written(np.rot90(head, -1), [(2, (i + 0.5) * cell - FONT_PX / 2 - 2, name) for i, name in enumerate(names)])
+    head = np.concatenate([np.full((left, left, 3), 255, np.uint8), np.rot90(head)], axis=1)
+    return np.concatenate([head, np.concatenate([side, table], axis=1)])
+
+
+def _written(picture, words, ink=(0, 0, 0)):
+    """A uint8 picture with words on it: [(x, y, text)], in px from the top left."""
+    canvas = Image.fromarray(np.ascontiguousarray(picture))
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(FONT_PX)
+    for x, y, text in words:
+        draw.text((x, y), text, ink, font)
+    return np.asarray(canvas)
 
 
 def sheet_and_film(folder: str, name: str, sweep: np.ndarray, film: np.ndarray) -> list[str]:

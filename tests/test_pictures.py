@@ -1,0 +1,47 @@
+"""Pictures with words: where the images, the words and the counts stand."""
+
+import numpy as np
+import pytest
+
+from holotf import pictures
+
+FONT = pictures.FONT_PX
+
+
+def test_captions_stand_below_their_images_and_the_last_row_is_filled_up():
+    images = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), np.uint8)
+    sheet = pictures.captioned(images, ["one", "", "two\nlines", "", "five"], columns=2)
+    height = 128 + 2 * (FONT + 4)
+    assert sheet.shape == (3 * height, 2 * 128, 3)
+    tiles = sheet.reshape(3, height, 2, 128, 3).swapaxes(1, 2).reshape(6, height, 128, 3)
+    for tile, image in zip(tiles, images, strict=False):
+        np.testing.assert_array_equal(tile[:128], image.repeat(2, 0).repeat(2, 1))
+    written = [np.any(tile[128:] < 128) for tile in tiles]
+    assert written == [True, False, True, False, True, False]
+    assert np.any(tiles[2][128 + FONT + 4 :] < 128), "the second line"
+    assert not np.any(tiles[0][128 + FONT + 4 :] < 255)
+    assert (tiles[5] == 255).all()
+
+
+def test_without_any_caption_there_is_no_room_for_one():
+    images = np.zeros((2, 256, 256, 3), np.uint8)
+    assert pictures.captioned(images, ["", ""], columns=2).shape == (256, 512, 3)
+
+
+@pytest.mark.parametrize("classes", [2, 10, 30])
+def test_a_confusion_matrix_is_dark_where_a_row_is(classes):
+    """Shares of the row, not counts: a rare class that is always taken for another stands out."""
+    counts = np.zeros((classes, classes), int)
+    counts[0, 0], counts[1, 0] = 1000, 3
+    picture = pictures.confusion(counts, [f"class {i}" for i in range(classes)])
+    left = picture.shape[0] - classes * (4 * FONT if classes <= 20 else FONT + 3)
+    assert picture.shape == (picture.shape[0],) * 2 + (3,)
+    cell = (picture.shape[0] - left) // classes
+    corners = picture[left + 1 :: cell, left + 1 :: cell].astype(int).sum(axis=-1)[:classes, :classes]  # beside the numbers
+    assert corners[0, 0] == corners[1, 0] < 200
+    corners[:2, 0] = 3 * 255
+    assert (corners == 3 * 255).all()
+    assert np.any(picture[left:, :left] < 128)
+    assert np.any(picture[:left, left:] < 128)
+    numbers = picture[left : left + cell, left : left + cell]
+    assert np.any(numbers != numbers[0, 0]) == (classes <= 20)
