@@ -19,6 +19,11 @@ from holotf.errors import UserError
 
 EXAMPLES_PER_TASK = 32
 FIRST_OBJECT = {"train": 0, "test": 1_000_000_000, "unseen": 2_000_000_000}  # not the last of --count: those move with it
+RANGES = {  # flag -> (default, what it is)
+    "azimuth": ("0,360", "degrees, uniform; with an equals sign where it is negative: --azimuth=-60,60"),
+    "elevation": ("15,35", "degrees, uniform, likewise"),
+    "distance": ("3.5,3.5", "camera to object, in the object's bounding radii"),
+}
 PARTS = ("seat", "back", "legs")  # what the three colours of an example belong to: seat or board, back or sides, legs
 
 # What an example can have: its attributes, by feature.
@@ -49,16 +54,17 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_render_flags(parser, "by object")
 
 
-def add_render_flags(parser: argparse.ArgumentParser, by: str) -> None:
-    """Adds what every source that renders asks: how many images, from which seed, from where; `by` says how splits are cut."""
+def add_render_flags(parser: argparse.ArgumentParser, by: str, ranges: dict[str, tuple[str, str]] = RANGES) -> None:
+    """Adds what every source that renders asks: how many images, from which seed, from where.
+
+    Args:
+      parser: gets the flags.
+      by: how splits are cut, for the help.
+      ranges: as RANGES.
+    """
     parser.add_argument("--count", type=int, default=10_000, help="images of train and test together (default 10000)")
     add_test_flag(parser, f"{by} (default {DEFAULT_TEST}; with --turntable 0)".replace("%", "%%"))
     parser.add_argument("--seed", type=int, default=0, help="0 or more (default 0)")
-    ranges = {
-        "azimuth": ("0,360", "degrees, uniform; with an equals sign where it is negative: --azimuth=-60,60"),
-        "elevation": ("15,35", "degrees, uniform, likewise"),
-        "distance": ("3.5,3.5", "camera to object, in the object's bounding radii"),
-    }
     for name, (default, about) in ranges.items():
         parser.add_argument(f"--{name}", default=default, metavar="LOW,HIGH", help=f"{about} (default {default})")
     parser.add_argument(

@@ -114,9 +114,7 @@ def _about(model):
         "n": {"range": [1, SAMPLES], "meaning": "how many images"},
         "probabilities": {"range": [0.0, 1.0], "meaning": "of each class"},
         "z": {"meaning": "latent: see `latent`"},
-        "volume": {
-            "meaning": "an object before any turn: from near to far, from the top, from the left, features"
-        },
+        "volume": {"meaning": "an object before any turn: from near to far, from the top, from the left, features"},
     }
     if isinstance(model, Turnable):
         ranges = model.config.views
