@@ -43,7 +43,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> None:
     found = sources()
-    about = "\n".join(f"  {name:<12}{line}" for name, line in found.items())
+    width = max(map(len, found)) + 2
+    about = "\n".join(f"  {name:<{width}}{line}" for name, line in found.items())
     parser = argparse.ArgumentParser(
         prog="python -m data_prep",
         description="Raw images or 3D models to TFRecords that tfds and holotf read.",
@@ -71,7 +72,7 @@ def _run(argv: list[str]) -> None:
 
 def _add_common_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="becomes the tfds folder")
-    parser.add_argument("--size", type=int, default=64, metavar="PIXELS", help="images are SIZE x SIZE (default 64)")
+    parser.add_argument("--size", type=int, default=64, metavar="PIXELS", help="images are SIZE x SIZE (default %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace a finished DIR once the new one is complete")
     parser.add_argument("--workers", type=int, default=cores(), metavar="N", help="processes (default: one a core)")
     parser.add_argument(

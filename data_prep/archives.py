@@ -44,27 +44,30 @@ class Listing(NamedTuple):
     contents: dict[str, str] | None = None
 
 
-def listing(source: Path) -> Listing:
+def listing(source: Path, flag: str = "--source") -> Listing:
     """Lists the images of a source; hidden files and other files are passed over.
+
+    Args:
+      source: a folder, a zip or a tar.
+      flag: of the command line, that names it.
 
     Raises:
       UserError: there is no such source, or it cannot be read as a whole.
     """
-    shown = printable(source)
+    shown = f"{flag} {printable(source)}"
     try:
         mode = os.stat(source).st_mode
         if stat.S_ISDIR(mode):
             return _in_folder(source)
         if not stat.S_ISREG(mode):  # not opened: a FIFO would wait for somebody to write
-            raise UserError(f"--source {shown} is {_kind(mode)}: give a folder, a zip or a tar(.gz) of images")
+            raise UserError(f"{shown} is {_kind(mode)}: give a folder, a zip or a tar(.gz) of images")
         with open(source, "rb"):
             pass  # zipfile would take a file that may not be read for one that is no zip.
     except FileNotFoundError as error:
-        raise UserError(f"--source {shown} does not exist: give a folder, a zip or a tar(.gz) of images") from error
+        raise UserError(f"{shown} does not exist: give a folder, a zip or a tar(.gz) of images") from error
     except OSError as error:
         raise UserError(
-            f"--source {shown} cannot be read ({error.strerror}): give a folder, a zip or a tar(.gz) of images, and the right to "
-            "read it"
+            f"{shown} cannot be read ({error.strerror}): give a folder, a zip or a tar(.gz) of images, and the right to read it"
         ) from error
     try:
         if zipfile.is_zipfile(source):
@@ -74,8 +77,8 @@ def listing(source: Path) -> Listing:
             with tarfile.open(source) as archive:
                 return _in_tar(archive)
     except Exception as error:  # zipfile, tarfile, zlib and lzma each have their own, and struct's and Unicode's beside them.
-        raise UserError(f"--source {shown} breaks off or is damaged ({printable(str(error))}): copy it again") from error
-    raise UserError(f"--source {shown} is neither a folder nor a whole zip or tar(.gz): check it, or copy it again")
+        raise UserError(f"{shown} breaks off or is damaged ({printable(str(error))}): copy it again") from error
+    raise UserError(f"{shown} is neither a folder nor a whole zip or tar(.gz): check it, or copy it again")
 
 
 def _kind(mode: int) -> str:

@@ -48,6 +48,7 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       max_bad: the largest share of skipped inputs, of those of all splits, that is still acceptable, 0 to 1.
       files: name -> text of files to lie beside the shards, such as CREDITS.
       config: the experiment in configs/ to start from; printed when the build is done.
+      section: of that experiment, which names the data set.
       citation, homepage: as in `tfds.core.DatasetInfo`.
     """
 
@@ -66,6 +67,7 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         beam: bool = False,
         max_bad: float = 0.0,
         config: str = "hologan_folder",
+        section: str = "data",
         files: dict[str, str] | None = None,
         citation: str | None = None,
         homepage: str | None = None,
@@ -79,7 +81,7 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self._workers = workers
         self._beam = beam
         self._max_bad = max_bad
-        self.config_name = config
+        self.config_name, self.config_section = config, section
         self._files = files or {}
         self._skipped_paths = {split: Path(data_dir) / f"{split}-{SKIPPED_FILE}" for split in self._splits}
         super().__init__(data_dir=os.fspath(data_dir))
@@ -220,10 +222,10 @@ def build(
             _replace(folder, out, aside=temporary.with_name(temporary.name + _ASIDE))
     seconds = time.monotonic() - start_s
     listed = ", ".join(f"{split} {count:,}" for split, count in made.items())
-    config = getattr(builder, "config_name", "hologan_folder")
+    config, section = getattr(builder, "config_name", "hologan_folder"), getattr(builder, "config_section", "data")
     print(
         f"{printable(named)}: {sum(made.values()):,} examples in {seconds:.1f} s ({listed})\n"
-        f"train on it: python main.py --config configs/{config}.py --config.data.dir={shlex.quote(os.fspath(named))} "
+        f"train on it: python main.py --config configs/{config}.py --config.{section}.dir={shlex.quote(os.fspath(named))} "
         f"--config.model.image_size={builder.info.features['image'].shape[0]}"
     )
 
