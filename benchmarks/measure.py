@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import datetime
-import json
 import os
 import platform
 import statistics
@@ -15,6 +14,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+
+from holotf import files
 
 
 def seconds(function: Callable[[], object], repeats: int = 7, warm_up: int = 2) -> list[float]:
@@ -196,7 +197,5 @@ def report(name: str, rows: list[dict], columns: list[str], out: Path, **more) -
     print(table(rows, columns), flush=True)
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{name}.json"
-    temporary = path.with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps({"machine": about, **more, "rows": rows}, indent=1))
-    temporary.replace(path)
+    files.write_json(path, {"machine": about, **more, "rows": rows})
     print(f"written: {path}")

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from benchmarks import measure
+from holotf import files
 from holotf.errors import UserError
 from holotf.lock import locked
 
@@ -62,9 +63,7 @@ def judged(folder: Path, config: str, overrides: dict[str, object]) -> dict:
     found = json.loads((folder / "metrics.json").read_text())
     result = {"overrides": wanted, "metrics": found["metrics"], "notes": found["notes"], "machine": measure.machine()}
     result |= {"train_s": seconds, "images_per_s": rate, "peak_gib": peak}
-    temporary = record.with_suffix(".tmp")
-    temporary.write_text(json.dumps(result, indent=1))
-    temporary.replace(record)
+    files.write_json(record, result)
     return result
 
 

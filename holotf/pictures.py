@@ -7,6 +7,8 @@ import imageio.v3 as imageio
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from holotf import files
+
 FRAME_MS = 60
 SHOWN_PX = 128  # smaller images are enlarged by whole factors, pixel by pixel
 SHEET_COLUMNS = 12
@@ -114,8 +116,8 @@ def write(folder: str, pictures: dict[str, np.ndarray]) -> list[str]:
             options = {"duration": FRAME_MS, "loop": 0}
         elif name.endswith(".mp4"):
             options = {"fps": 1000 / FRAME_MS, "codec": "libx264", "pixelformat": "yuv420p", "macro_block_size": 2}
-        temporary = os.path.join(folder, f".{os.getpid()}.{name}")
-        imageio.imwrite(temporary, pixels, **options)
-        os.replace(temporary, path)
+        with files.temporary(path) as temporary:
+            imageio.imwrite(temporary, pixels, **options)
+            os.replace(temporary, path)
         paths.append(path)
     return paths

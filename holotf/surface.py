@@ -5,7 +5,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from holotf import views
+from holotf import files, views
 from holotf.layers.rigid import rotation
 from holotf.models.base import Turnable
 
@@ -46,9 +46,10 @@ def write(model: Turnable, objects: dict[str, tf.Tensor], densities: np.ndarray,
         vertices, faces = found
         mesh = trimesh.Trimesh(vertices, faces, process=False)
         mesh.visual.vertex_colors = colours(model, z, vertices, np.asarray(mesh.vertex_normals))
-        path, temporary = (os.path.join(folder, f"{begin}{name}.glb") for begin in ("", f".{os.getpid()}."))
-        mesh.export(temporary)
-        os.replace(temporary, path)
+        path = os.path.join(folder, f"{name}.glb")
+        with files.temporary(path) as temporary:
+            mesh.export(temporary, file_type="glb")
+            os.replace(temporary, path)
         written.append(path)
     return written
 

@@ -1,5 +1,8 @@
 """What several test files need: small real data, small configs, commands run as a user runs them."""
 
+import concurrent.futures
+import hashlib
+import multiprocessing
 import os
 import pathlib
 import subprocess
@@ -15,6 +18,7 @@ import tensorflow_datasets as tfds
 from configs import base
 from data_prep.__main__ import main as prepare
 from holotf import models, native
+from holotf.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -125,6 +129,12 @@ def train_on_replicas(config, count, batch, steps=2):
     return model, [{k: float(v) for k, v in step().items() if not k.startswith("grad_norm")} for _ in range(steps)]
 
 
+def tree(folder):
+    """{path: digest of the content} of all files in a folder."""
+    files = (p for p in pathlib.Path(folder).rglob("*") if p.is_file())
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
 SMALL = [
     f"--config.{key}={value}"
     for key, value in {
@@ -146,6 +156,23 @@ def run(*arguments, module=None, timeout=600, **environment):
     return subprocess.run(
         command(*arguments, module=module), cwd=ROOT, env=environment, text=True, capture_output=True, timeout=timeout, check=False
     )
+
+
+@pytest.fixture(scope="module")
+def child():
+    """submit(function, *arguments) runs in one process without TensorFlow, as renderers need it; skips where it has no EGL."""
+    from data_prep import render
+
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+
+        def submit(function, *arguments):
+            return pool.submit(function, *arguments).result(timeout=300)
+
+        try:
+            submit(render.probe, 32)
+        except UserError as error:
+            pytest.skip(str(error))
+        yield submit
 
 
 @pytest.fixture(params=["native", "xla"])

@@ -1,5 +1,6 @@
 """One at a time works in a folder; a lock whose process is gone gives way."""
 
+import dataclasses
 import json
 import os
 import socket
@@ -10,12 +11,13 @@ import time
 import pytest
 from conftest import ROOT, run
 
-from holotf import lock
+from holotf import lock, processes
 from holotf.errors import UserError
 
 
 def owner(pid, **changes):
-    return json.dumps({"pid": pid, "host": socket.gethostname(), "started": lock._started(pid)} | changes)
+    """The text of a lock of the process of that number."""
+    return json.dumps(dataclasses.asdict(processes.this()) | {"pid": pid, "started": processes._started(pid)} | changes)
 
 
 def test_it_names_its_owner_and_is_gone_at_the_end(tmp_path):
@@ -61,7 +63,14 @@ def test_another_host_cannot_be_asked(tmp_path):
         lock.locked(tmp_path).__enter__()
 
 
-@pytest.mark.parametrize("text", ["", "no lock", "[1]", "{}"])
+def test_another_container_on_this_host_cannot_be_asked_either(tmp_path):
+    """It has numbers of its own: the process that has this one here is another, or there is none."""
+    (tmp_path / "lock.json").write_text(owner(2**22 + 1, space=1, started=1))
+    with pytest.raises(UserError, match=rf"is in use by process \d+ on {socket.gethostname()} \(if that is gone, remove "):
+        lock.locked(tmp_path).__enter__()
+
+
+@pytest.mark.parametrize("text", ["", "no lock", "[1]", "{}", owner("7"), '{"pid": 1, "host": "of version 0.1"}'])
 def test_a_lock_that_cannot_be_read_is_left_to_its_reader(tmp_path, text):
     (tmp_path / "lock.json").write_text(text)
     with pytest.raises(UserError, match=r"lock.json cannot be read: remove it if nothing works in its folder"):

@@ -1,7 +1,6 @@
 """What a run's folder promises: it says what made it, nobody else works in it, and damage is said, not overwritten."""
 
 import glob
-import hashlib
 import json
 import os
 import re
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import PUBLISHED, ROOT, SMALL, command, run, small_config
+from conftest import PUBLISHED, ROOT, SMALL, command, run, small_config, tree
 
 from configs import base, of_run
 from holotf import checkpoints, data, models, run_folder
@@ -22,12 +21,6 @@ from holotf.checkpoints import Checkpoints
 from holotf.errors import RunError, UserError
 
 BEFORE = ROOT / "tests" / "golden" / "run_0_1"
-
-
-def tree(folder):
-    """{path: digest of the content} of all files in a folder."""
-    files = (p for p in Path(folder).rglob("*") if p.is_file())
-    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """The regressor that reads poses: trained on labelled renders, on their pixels or on their silhouettes."""
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from holotf import files
 from holotf.errors import UserError
 from holotf.evaluators import outlines
 from holotf.evaluators.angles import wrap
@@ -131,7 +133,8 @@ def regressor(
     path = Path(cache) / f"{content_key('pose', shards, f'{names} {SEED} {EPOCHS} {what}')}.keras"
     facts = path.with_suffix(".json")
     if path.exists() and facts.exists():
-        return PoseRegressor(keras.models.load_model(path), *json.loads(facts.read_text()), ground)
+        with contextlib.suppress(Exception):  # damaged, in whichever way Keras finds out: made again
+            return PoseRegressor(keras.models.load_model(path), *json.loads(facts.read_text()), ground)
     images, *poses = labelled(builder, split, "azimuth_deg", "elevation_deg")
     if len(images) < 2 * HELD_OUT:
         raise UserError(f"{builder.data_path} has {len(images)} images: a pose regressor needs at least {2 * HELD_OUT}")
@@ -143,10 +146,10 @@ def regressor(
     if judged_on:
         trained.held_out = trained.elsewhere.pop(judged_on[0])
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    trained.network.save(temporary)
-    facts.write_text(json.dumps([trained.held_out, trained.elsewhere]))
-    temporary.replace(path)  # last: the pair is complete once the network is there
+    files.write_json(facts, [trained.held_out, trained.elsewhere])
+    with files.temporary(path) as temporary:
+        trained.network.save(temporary)
+        os.replace(temporary, path)  # last: the pair is complete once the network is there
     return trained
 
 

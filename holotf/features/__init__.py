@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from holotf import files
 from holotf.errors import UserError
 from holotf.features import by_path, efficientnet_lite0, inception
 from holotf.features.base import Extractor, digest
@@ -79,7 +80,8 @@ def cached_features(extractor: Extractor, images: Iterable[np.ndarray], key: str
       extractor: an `Extractor`.
       images: iterable of uint8 batches [B, H, W, 3]; not touched when the features are there.
       key: from `content_key`.
-      folder: where `KEY.npy` is kept. It is written beside under a temporary name and renamed, so it is whole or not there.
+      folder: where `KEY.npz` is kept. It is written beside under a temporary name and renamed, so it is whole or not there; one
+        that was damaged since then, which its checksum tells, is made again.
 
     Returns:
       [N, F] float32.
@@ -87,20 +89,17 @@ def cached_features(extractor: Extractor, images: Iterable[np.ndarray], key: str
     Raises:
       UserError: no images.
     """
-    path = pathlib.Path(folder) / f"{key}.npy"
+    path = pathlib.Path(folder) / f"{key}.npz"
     if path.exists():
-        with contextlib.suppress(ValueError, EOFError):  # damaged, say by a full disk: made again
-            return np.load(path, allow_pickle=False)
+        with contextlib.suppress(Exception), np.load(path, allow_pickle=False) as kept:  # NumPy and zipfile raise what they will
+            return kept["features"]
     features = [extractor(np.asarray(batch)) for batch in images]
     if not features:
         raise UserError("features of no images: the data set is empty, prepare it again or name another split")
     features = np.concatenate(features)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with files.temporary(path) as temporary:
         with open(temporary, "wb") as file:
-            np.save(file, features, allow_pickle=False)
+            np.savez(file, features=features)
         os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return features

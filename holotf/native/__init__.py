@@ -22,6 +22,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from holotf import files
+
 _SOURCE = Path(__file__).with_name("kernels.cc")
 _FLAGS = ["-O3", "-march=native", "-fno-trapping-math", "-std=c++17", "-shared", "-fPIC", "-pthread"]
 if platform.machine() == "x86_64":
@@ -142,14 +144,10 @@ def _library(compiler):
 
 def _built(command, folder, name):
     """Path of the library that a command makes, under its own name once it is whole: several processes may build at once."""
-    descriptor, temporary = tempfile.mkstemp(suffix=".part", prefix=name, dir=folder)
-    os.close(descriptor)
-    try:
+    with files.temporary(folder / name) as temporary:
         subprocess.run([*command, "-o", temporary], text=True, capture_output=True, check=True)
         os.chmod(temporary, 0o700)
         return Path(temporary).rename(folder / f"{name}-{_digest(temporary)}.so")
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def _cache():

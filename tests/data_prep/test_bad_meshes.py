@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from conftest import run
+from cubes import arguments, write_glb, write_library, write_obj
 from test_hostile import locked
-from test_meshes import arguments, child, write_glb, write_library, write_obj  # noqa: F401
 
 from data_prep import mesh, meshes, render
 from holotf.errors import UserError
 
-trimesh = pytest.importorskip("trimesh", reason="needs pip install 'holotf[render]'")
+pytest.importorskip("trimesh", reason="needs pip install 'holotf[render]'")
 
 
 def obj(more="", mtl=""):
@@ -113,7 +113,7 @@ def test_normals_that_are_no_numbers_are_taken_from_the_faces(tmp_path):
     assert np.isfinite(mesh.load(mesh.MeshSpec("a", str(tmp_path / "a.obj"))).corners["normal"]).all()
 
 
-def test_the_command_leaves_bad_meshes_out_and_draws_the_others(child, tmp_path):  # noqa: F811
+def test_the_command_leaves_bad_meshes_out_and_draws_the_others(child, tmp_path):
     source = tmp_path / "source"
     for number, write in enumerate(BAD.values()):
         (source / str(number)).mkdir(parents=True)

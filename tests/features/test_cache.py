@@ -39,7 +39,7 @@ def test_cache_hit_returns_the_same_and_computes_nothing(tmp_path):
     assert count.seen == 0
     assert again.dtype == first.dtype == np.float32
     np.testing.assert_array_equal(again, first)
-    assert [p.name for p in (tmp_path / "new" / "folder").iterdir()] == ["key.npy"]
+    assert [p.name for p in (tmp_path / "new" / "folder").iterdir()] == ["key.npz"]
 
 
 def test_another_key_is_computed_anew(tmp_path):
@@ -51,7 +51,7 @@ def test_failure_leaves_nothing_behind(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr(np, "savez", full)
     with pytest.raises(OSError, match="No space"):
         cached_features(Counting(), [IMAGES], "key", tmp_path)
     assert not list(tmp_path.iterdir())
@@ -59,11 +59,11 @@ def test_failure_leaves_nothing_behind(tmp_path, monkeypatch):
 
 def test_damaged_cache_is_made_again(tmp_path):
     first = cached_features(Counting(), [IMAGES], "key", tmp_path)
-    whole = (tmp_path / "key.npy").read_bytes()
+    whole = (tmp_path / "key.npz").read_bytes()
     for size in (0, 20, len(whole) - 8):
-        (tmp_path / "key.npy").write_bytes(whole[:size])
+        (tmp_path / "key.npz").write_bytes(whole[:size])
         np.testing.assert_array_equal(cached_features(Counting(), [IMAGES], "key", tmp_path), first)
-        assert (tmp_path / "key.npy").read_bytes() == whole
+        assert (tmp_path / "key.npz").read_bytes() == whole
 
 
 def test_no_images_are_refused(tmp_path):
