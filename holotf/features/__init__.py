@@ -91,7 +91,8 @@ def cached_features(extractor: Extractor, images: Iterable[np.ndarray], key: str
     """
     path = pathlib.Path(folder) / f"{key}.npz"
     if path.exists():
-        with contextlib.suppress(Exception), np.load(path, allow_pickle=False) as kept:  # NumPy and zipfile raise what they will
+        # NumPy and zipfile raise what they will, and leave open what they opened.
+        with contextlib.suppress(Exception), open(path, "rb") as file, np.load(file, allow_pickle=False) as kept:
             return kept["features"]
     features = [extractor(np.asarray(batch)) for batch in images]
     if not features:
