@@ -39,6 +39,7 @@ COMMON = {
     "generate": {
         "seeds": (0, 1, 2, 3, 4, 5, 6, 7),  # one object each
         "frames": 36,  # of a sweep; of an interpolation from one object to the next
+        "image": "",  # file of a photograph whose object is to be found and turned, instead of all else; "" for none
     },
     "evaluate": {
         "kimg": 0.0,  # between evaluations in training, the last at its end; 0: none
@@ -48,6 +49,7 @@ COMMON = {
         "images": 5000,  # made ones, and real ones as far as there are so many
         "identities": 48,  # objects whose sweeps are judged
         "views": 24,  # of a sweep
+        "photos": 0,  # unseen images to find again in the generator, some ten seconds each; 0: none
         "turntables": "",  # arguments of `python -m data_prep` that draw real objects turning, to compare with; "" for none
         "probe": "",  # a data folder on whose labels the model's features are probed, minutes to an hour; "" for none
         "probe_label": "label",  # the ClassLabel of that folder which is to be told

@@ -13,9 +13,9 @@ import os
 import numpy as np
 
 from data_prep import raycast
-from data_prep.images import encode
 from data_prep.splits import DEFAULT_TEST, Split, add_test_flag, parse_part
 from holotf.errors import UserError
+from holotf.images import encode
 
 EXAMPLES_PER_TASK = 32
 FIRST_OBJECT = {"train": 0, "test": 1_000_000_000, "unseen": 2_000_000_000}  # not the last of --count: those move with it

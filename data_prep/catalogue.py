@@ -12,9 +12,9 @@ import itertools
 import os
 from pathlib import Path
 
-from data_prep.images import Crop, encode, parse_crop, prepare
 from data_prep.splits import DEFAULT_TEST, Split, add_test_flag, parse_part
 from holotf.errors import UserError
+from holotf.images import Crop, encode, parse_crop, prepare
 
 EXAMPLES_PER_TASK = 256
 Range = tuple[str, int, int]  # a split of the original, from which example to before which

@@ -28,10 +28,10 @@ from data_prep.blocks import (
     turned,
 )
 from data_prep.conditions import CONDITIONS_FILE, conditions_text
-from data_prep.images import encode
 from data_prep.raycast import camera_axes
 from data_prep.splits import Part, Split, hash_of, parse_part
 from holotf.errors import UserError
+from holotf.images import encode
 
 COLOURS = {  # sRGB. Source: CLEVR's image_generation/data/properties.json (Johnson et al. 2017, arXiv 1612.06890)
     "gray": (87, 87, 87),

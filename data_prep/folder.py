@@ -21,12 +21,12 @@ from typing import NamedTuple
 
 from data_prep import duplicates
 from data_prep.archives import EXTENSIONS, File, Listing, UnusableError, content_of, listing, tar_files
-from data_prep.images import Crop, encode, open_image, parse_crop, prepare, to_rgb
 from data_prep.names import label_name, printable
 from data_prep.splits import DEFAULT_TEST, Part, Split, add_test_flag, hash_of, parse_part, test_below
 from data_prep.work import Skipped, ordered_map
 from holotf import console
 from holotf.errors import UserError
+from holotf.images import Crop, encode, open_image, parse_crop, prepare, to_rgb
 
 FILES_PER_TASK = 32
 BYTES_PER_TASK = 32 * 2**20  # of what comes out of a tar: several tasks wait in memory at a time
@@ -358,7 +358,7 @@ def examples(task: list[File], source: Path, root: str, size: int, crop: Crop, e
       source: a folder or a zip; a tar's files come with their content.
       root: the folder inside the source that names are relative to.
       size: pixels a side.
-      crop: as in `data_prep.images.crop_box`.
+      crop: as in `holotf.images.crop_box`.
       encoding: png or jpeg.
     """
     return [(name, _example(name, label, content, source, root, size, crop, encoding)) for name, label, content in task]

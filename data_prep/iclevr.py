@@ -18,11 +18,11 @@ from data_prep import folder
 from data_prep.archives import EXTENSIONS
 from data_prep.conditions import CONDITIONS_FILE, conditions_text
 from data_prep.folder import FILES_PER_TASK, parse_share
-from data_prep.images import parse_crop
 from data_prep.names import label_name, printable
 from data_prep.splits import DEFAULT_TEST, Split, add_test_flag, hash_of, parse_part, test_below
 from data_prep.work import Skipped
 from holotf.errors import UserError
+from holotf.images import parse_crop
 
 LISTS = ("test", "new_test")  # each a file; the second may be missing
 _MEND = "add it, or remove the entry"

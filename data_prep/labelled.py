@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep.images import encode, prepare
 from data_prep.names import printable
 from data_prep.splits import DEFAULT_TEST, Part, Split, add_test_flag, hash_of, parse_part, test_below
 from holotf.errors import UserError
+from holotf.images import encode, prepare
 
 SIZE = 28  # px, where --size is not given: MNIST's own
 DIGITS = tuple("0123456789")

@@ -18,9 +18,9 @@ import numpy as np
 
 from data_prep import labelled, mnist
 from data_prep.archives import content_of, listing, tar_files
-from data_prep.images import open_image, to_rgb
 from data_prep.names import printable
 from holotf.errors import UserError
+from holotf.images import open_image, to_rgb
 
 PHOTO_PX = 481  # longer side, BSDS500's
 MOST_PHOTOS = 500  # as many as BSDS500 has; of more, so many at even steps of their names

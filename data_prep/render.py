@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_prep.blocks import turned
-from data_prep.images import encode
 from data_prep.mesh import MAX_MATERIALS, PIP_RENDER, TEXTURE_PX, Mesh, MeshSpec, load, the_trimesh
 from data_prep.raycast import AMBIENT, SUN, camera_axes
 from holotf.errors import UserError
+from holotf.images import encode
 
 BLACKEST, WHITEST = 0.06, 0.94  # what black and white become: black still shows its shading, white its outline on white
 LIFT = 0.3  # of full brightness: what black becomes under a full tint

@@ -101,6 +101,7 @@ def check(settings: ConfigDict) -> None:
     """
     for name in ("images", "identities", "views"):
         require(settings[name] >= 2, f"evaluate.{name}", settings[name], "2 or more")
+    require(settings.photos >= 0, "evaluate.photos", settings.photos, "0 for none, or how many")
     require(0 <= settings.kimg < float("inf"), "evaluate.kimg", settings.kimg, "0 for none, or thousands of images")
     known = evaluators.better()
     require(settings.best in known, "evaluate.best", settings.best, f"one of {', '.join(known)}")

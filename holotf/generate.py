@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from holotf import surface, views
+from holotf import inversion, surface, views
 from holotf.errors import UserError, require
 from holotf.models.base import Generative, Turnable, Volumetric
 from holotf.pictures import grid, sheet_and_film, write
@@ -19,8 +19,12 @@ def run(config: ConfigDict, workdir: str) -> int:
     model = restore(config, workdir, judged=False)
     if not isinstance(model, Generative):
         raise UserError(f"--mode generate: model.name={config.model.name!r} makes no images")
-    for path in generate(model, config.generate, os.path.join(workdir, "pictures")):
-        print(path)
+    settings, folder = config.generate, os.path.join(workdir, "pictures")
+    if settings.image:
+        paths = inversion.turned(model, settings.image, settings.frames, folder)
+    else:
+        paths = generate(model, settings, folder)
+    print(*paths, sep="\n")
     return 0
 
 

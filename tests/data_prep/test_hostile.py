@@ -15,8 +15,8 @@ from PIL import Image
 from test_folder import CLASSES, image_bytes, made_up, prepare, rows, saved, splits, write
 
 from data_prep import archives
-from data_prep.images import open_image
 from data_prep.names import label_name, normalised, printable
+from holotf.images import open_image
 
 GOOD = {f"{number:03}.png": image_bytes(number) for number in range(6)}
 SOME_BAD = ("--max-bad", "60%")

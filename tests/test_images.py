@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.images import crop_box, encode, parse_crop, prepare, to_rgb
 from holotf.errors import UserError
+from holotf.images import crop_box, encode, parse_crop, prepare, to_rgb
 
 
 def stored(image, encoding="png", **options):

@@ -1,0 +1,45 @@
+"""Can a photograph be found again in the generator, and does the view that is found tell how it was taken?"""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+
+from holotf import inversion
+from holotf.evaluators import Evaluator, regressor
+from holotf.evaluators.pose import azimuth_scores
+from holotf.models.base import Turnable
+
+
+class Judge(Evaluator):
+    """`inversion/rmse` of pixels in [0, 255], and where the data say how they were taken, `inversion/azimuth_...`.
+
+    Of `evaluate.photos` images that the model has not seen, where there are such. One sign and one offset of the azimuth are
+    fitted to all of them together, as in `pose`.
+    """
+
+    MODEL = Turnable
+    BETTER: ClassVar = {"inversion/rmse": min, "inversion/azimuth_mae_deg": min}
+
+    def unfit(self) -> str | None:
+        """Why it cannot be asked of this model."""
+        if self.subject.settings.photos and not inversion.possible(self.subject.model):
+            return f"no inversion: {self.subject.config.model.name} reads no latents off images"
+        return None
+
+    def run(self) -> Iterator[tuple[str, float]]:
+        """Yields `inversion/...`; nothing where `evaluate.photos` is 0."""
+        subject, count = self.subject, self.subject.settings.photos
+        if not count:
+            return
+        split = subject.unseen_split or subject.config.data.split
+        names = ("azimuth_deg", "elevation_deg") if subject.poses_known else ()
+        images, *poses = regressor.labelled(subject.builder, split, *names, count=count)
+        subject.note(f"inversion: of {len(images)} images of split {split}")
+        found = [inversion.invert(subject.model, image) for image in images]
+        yield "inversion/rmse", float(np.mean([f.error for f in found]))
+        if poses:
+            scores, _ = azimuth_scores(np.array([[f.view[0] for f in found]], np.float64), poses[0].astype(np.float64))
+            yield "inversion/azimuth_mae_deg", scores["azimuth_mae_deg"]
+            yield "inversion/azimuth_correlation", scores["correlation"]
+            yield "inversion/elevation_mae_deg", float(np.mean(np.abs([f.view[1] for f in found] - poses[1])))
