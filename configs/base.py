@@ -56,6 +56,23 @@ COMMON = {
         "probe_images": 50_000,  # of each of its splits, at most
         "cache": "runs/cache",  # features of real images, pose regressors, turntables
     },
+    "export": {
+        "dir": "",  # of exports by version, DIR/NAME/1, DIR/NAME/2, as TensorFlow Serving reads them; "" for WORKDIR/saved_model
+        "name": "",  # the model's in DIR; "" for model.name
+    },
+    "serve": {  # --mode serve; docs/serving.md
+        "name": "",  # of the model in addresses; "" for the folder's in DIR/NAME/1, else model.name
+        "host": "127.0.0.1",  # address to listen at; 0.0.0.0: whoever reaches the machine may ask
+        "port": 8501,  # TensorFlow Serving's; 0 for a free one
+        "cors": "",  # origin whose pages may ask, such as http://localhost:8000, or * for any; "" for none but its own
+        "batch": 32,  # rows worked on at once: of several requests together, and the most that one may have
+        "wait_ms": 1.0,  # for which a request waits for others to be worked on with
+        "queue": 64,  # requests in hand; any more are answered 503
+        "body_mib": 8.0,  # of a request, at most
+        "timeout_s": 30.0,  # for a request; then it is answered 504
+        "volumes_mib": 256.0,  # of objects kept, so that turning one costs less; 0: none
+        "log_requests": False,  # a line each
+    },
     "device": {
         "strategy": "auto",  # auto (mirrored where there are several GPUs), one, mirrored or multi_worker (TF_CONFIG)
         "precision": "float32",  # or mixed_bfloat16

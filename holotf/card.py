@@ -18,15 +18,16 @@ FORMAT = 1  # a reader refuses a higher one
 DRAWS = 4096  # latents from which their distribution is read
 
 
-def write(model: Learner, folder: str, workdir: str | None = None) -> None:
-    """Writes the card beside saved_model.pb and into assets.extra, where TensorFlow lets files of one's own lie.
+def write(model: Learner, folder: str, workdir: str | None = None) -> dict:
+    """Writes the card beside saved_model.pb and into assets.extra, where TensorFlow lets files of one's own lie; returns it.
 
     Args:
       model: what was exported.
       folder: the SavedModel.
       workdir: of the run, for its data and metrics; None for a model that is of none.
     """
-    _write(card(model, folder, workdir), folder)
+    _write(told := card(model, folder, workdir), folder)
+    return told
 
 
 def _write(told, folder):
@@ -114,7 +115,9 @@ def _about(model):
         "n": {"range": [1, SAMPLES], "meaning": "how many images"},
         "probabilities": {"range": [0.0, 1.0], "meaning": "of each class"},
         "z": {"meaning": "latent: see `latent`"},
-        "volume": {"meaning": "an object before any turn: from near to far, from the top, from the left, features"},
+        "volume": {
+            "meaning": "an object before any turn: slices from the near one, rows from the top, columns from the left, features"
+        },
     }
     if isinstance(model, Turnable):
         ranges = model.config.views

@@ -1,19 +1,20 @@
 """The SavedModel: named, typed endpoints that run without this code."""
 
 import os
+import re
 
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from holotf import card, files
-from holotf.errors import UserError
+from holotf import card, files, warm_up
+from holotf.errors import UserError, require
 from holotf.models.base import Learner
 from holotf.run_folder import restore
 
 
 def run(config: ConfigDict, workdir: str) -> int:
-    """The verb `export`: the latest checkpoint becomes WORKDIR/saved_model."""
-    folder = os.path.join(workdir, "saved_model")
+    """The verb `export`: the latest checkpoint becomes WORKDIR/saved_model, or the next version in `export.dir`."""
+    folder = _version(config.export, config.model.name) if config.export.dir else os.path.join(workdir, "saved_model")
     _check_free(folder)
     print(f"SavedModel: {export(restore(config, workdir, judged=False), folder, workdir)}")
     return 0
@@ -38,10 +39,18 @@ def export(model: Learner, folder: str, workdir: str | None = None, replace: boo
         _check_free(folder)
     module, signatures = model.servable()
     with files.new_folder(folder) as temporary:
-        # Nobody trains what is served: the gradients of our layers would only make it larger.
-        tf.saved_model.save(module, temporary, signatures, tf.saved_model.SaveOptions(experimental_custom_gradients=False))
-        card.write(model, temporary, workdir)
+        tf.saved_model.save(module, temporary, signatures)
+        warm_up.write(card.write(model, temporary, workdir)["endpoints"], temporary)
     return folder
+
+
+def _version(settings, model_name):
+    """DIR/NAME/1, or the number after those that are there: as TensorFlow Serving reads them."""
+    name = settings.name or model_name
+    require(re.fullmatch(r"[\w-][\w.-]*", name) is not None, "export.name", name, "letters, digits, '-', '_' and '.'")
+    folder = os.path.join(settings.dir, name)
+    taken = [int(n) for n in os.listdir(folder) if n.isdecimal()] if os.path.isdir(folder) else []
+    return os.path.join(folder, str(max(taken, default=0) + 1))
 
 
 def _check_free(folder):

@@ -38,7 +38,9 @@ MAY_CHANGE = (
     "data.sources.*.prepare",
     "device.*",
     "evaluate.*",
+    "export.*",
     "generate.*",
+    "serve.*",
 )
 # Of a processor, what decides which kernels compute.
 _CPU_FLAGS = {

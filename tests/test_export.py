@@ -9,7 +9,10 @@ import pytest
 import tensorflow as tf
 from capi.capi import generate_through_c, generate_through_cli, missing
 from conftest import small_config
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow_serving.apis import prediction_log_pb2
 
+from holotf import export as export_verb
 from holotf import models, native, servable
 from holotf.errors import UserError
 from holotf.export import export
@@ -86,9 +89,17 @@ def test_our_own_kernels_and_compiled_functions_stay_at_home(model, saved):
         compiled = tf.function(model.images).get_concrete_function(z, views).graph.as_graph_def().SerializeToString()
     assert b"HolotfNormForward" in drawn or not native.kernels()
     assert b"_XlaMustCompile" in compiled
-    written = pathlib.Path(saved, "saved_model.pb").read_bytes()
-    assert b"Holotf" not in written
-    assert b"_XlaMustCompile" not in written
+    graph = saved_model_pb2.SavedModel.FromString(pathlib.Path(saved, "saved_model.pb").read_bytes()).meta_graphs[0].graph_def
+    functions, called, nodes = {f.signature.name: f for f in graph.library.function}, set(), list(graph.node)
+    while nodes:  # gradients are not called
+        node = nodes.pop()
+        assert not node.op.startswith("Holotf")
+        assert not node.attr["_XlaMustCompile"].b
+        for name in {attr.func.name for attr in node.attr.values() if attr.HasField("func")} - called:
+            called.add(name)
+            assert not functions[name].attr["_XlaMustCompile"].b
+            nodes += functions[name].node_def
+    assert len(called) > 10
     assert not tf.config.functions_run_eagerly()
 
 
@@ -158,6 +169,35 @@ def test_an_existing_folder_is_kept_or_replaced_whole(model, saved, tmp_path):
     assert (folder / "saved_model.pb").exists()
     assert not (folder / "old").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["saved_model"]
+
+
+def test_warm_up_requests_are_ones_that_every_endpoint_takes(saved):
+    """Read as TensorFlow Serving reads them."""
+    served = tf.saved_model.load(saved).signatures
+    path = pathlib.Path(saved, "assets.extra", "tf_serving_warmup_requests")
+    logs = [prediction_log_pb2.PredictionLog.FromString(r.numpy()) for r in tf.data.TFRecordDataset(str(path))]
+    requests = [log.predict_log.request for log in logs]
+    assert sorted(request.model_spec.signature_name for request in requests) == sorted(served)
+    for request in requests:
+        function = served[request.model_spec.signature_name]
+        feeds = {key: tf.constant(tf.make_ndarray(tensor)) for key, tensor in request.inputs.items()}
+        specs = function.structured_input_signature[1]
+        assert {k: v.dtype for k, v in feeds.items()} == {k: v.dtype for k, v in specs.items()}
+        assert all(len(value) == 1 for value in function(**feeds).values())
+
+
+def test_exports_by_version_are_numbered_on(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(export_verb, "restore", lambda *_, **__: model)
+    config = small_config(**{"export.dir": str(tmp_path / "models"), "export.name": "chairs"})
+    for _ in range(2):
+        assert export_verb.run(config, str(tmp_path)) == 0
+    (tmp_path / "models" / "chairs" / "9").mkdir()
+    assert export_verb.run(config, str(tmp_path)) == 0
+    written = sorted(p.parent.name for p in (tmp_path / "models" / "chairs").glob("*/saved_model.pb"))
+    assert (written, sorted(p.name for p in tmp_path.iterdir())) == (["1", "10", "2"], ["models"])
+    config.export.name = "../chairs"
+    with pytest.raises(UserError, match=r"export.name='../chairs': use letters, digits"):
+        export_verb.run(config, str(tmp_path))
 
 
 NAN, ROWS = np.float32(np.nan), np.zeros((0, 8), np.float32)

@@ -70,7 +70,7 @@ def test_what_is_no_photograph_is_one_line(model, tmp_path, content):
     path = tmp_path / "cat.png"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(UserError, match="^generate.image='.*cat.png' cannot be read as an image: "):
+    with pytest.raises(UserError, match=r"^generate\.image='.*cat.png' cannot be read as an image: "):
         inversion.turned(model, str(path), 4, str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
@@ -78,5 +78,5 @@ def test_what_is_no_photograph_is_one_line(model, tmp_path, content):
 def test_what_does_not_turn_is_refused():
     flat = models.build(small_config(**{"model.name": "dcgan"}))
     assert not inversion.possible(flat)
-    with pytest.raises(UserError, match="model.name='dcgan' reads no latents"):
+    with pytest.raises(UserError, match=r"model\.name='dcgan' reads no latents"):
         inversion.invert(flat, np.zeros([32, 32, 3], np.uint8))

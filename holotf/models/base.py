@@ -206,10 +206,7 @@ class Generative(Learner):
         return serve(self.served_variables(), "generate" if "generate" in endpoints else "sample", endpoints)
 
     def endpoints(self) -> dict:
-        """{name: function made by `endpoint`}: `latents`, `sample`; `generate` where a latent alone is fed.
-
-        A subclass adds its own.
-        """
+        """{name: function made by `endpoint`}: `latents`, `sample`; `generate` where a latent alone is fed; a subclass adds."""
         latent, *more = self.draw(1, [0, 0])
 
         def latents(seed):

@@ -1,0 +1,125 @@
+"""What is asked of a model, whoever asks and in whichever format: endpoints, and pictures of objects."""
+
+import asyncio
+from collections.abc import Mapping
+
+import numpy as np
+from starlette.exceptions import HTTPException
+
+from holotf.serving.batching import Batcher
+from holotf.serving.exported import Endpoint, Exported
+from holotf.serving.metrics import Metrics
+from holotf.serving.volumes import Volumes
+
+_SEEDS = 4096  # latents of so many seeds are remembered
+
+
+class Service:
+    """An export's endpoints behind one queue, and the objects that were turned last.
+
+    Where the export has `volume` and `render`, `generate` is done by these two, without the first for objects that are kept.
+
+    Args:
+      exported: the model.
+      batch: rows that are worked on at once, at most, and that one request may have.
+      wait_s: for which a request waits for others to be joined with.
+      volumes_bytes: of objects that are kept; 0 for none.
+      metrics: that is told what happens.
+    """
+
+    def __init__(self, exported: Exported, batch: int, wait_s: float, volumes_bytes: int, metrics: Metrics):
+        self.exported, self.batch, self._metrics = exported, batch, metrics
+        self._ask = Batcher(batch, wait_s, metrics.batch)
+        self._volumes = Volumes(volumes_bytes)
+        self._coming: dict[bytes, asyncio.Task] = {}
+        self._seeds: dict[int, np.ndarray] = {}
+        endpoints = exported.endpoints
+        self._halves = bool(volumes_bytes) and {"generate", "volume", "render"} <= set(endpoints)
+        default = endpoints.get("serving_default")
+        makes_images = default is not None and "z" in default.inputs and "images" in default.outputs
+        self.pictured = default if makes_images else None  # the endpoint that makes an image of a latent
+
+    async def close(self) -> None:
+        """To be called when nobody asks any more."""
+        await asyncio.gather(*self._coming.values(), return_exceptions=True)
+        await self._ask.close()
+
+    async def predict(self, endpoint: Endpoint, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """An endpoint's outputs.
+
+        Raises:
+          HTTPException: 400: the endpoint refuses an input, or there are too many rows.
+        """
+        rows = endpoint.rows(feeds)
+        if rows > self.batch:
+            raise HTTPException(400, f"Task size {rows} is larger than maximum input batch size {self.batch}")
+        if self._halves and endpoint.name == "generate" and self._each_has_views(feeds):
+            views = {key: value for key, value in feeds.items() if key != "z"}
+            z = feeds["z"].repeat(rows // len(feeds["z"]), axis=0)
+            volumes = await asyncio.gather(*map(self._volume, z))
+            return await self._ask(self.exported.endpoints["render"], {"volume": np.stack(volumes), "z": z, **views})
+        return await self._ask(endpoint, feeds)
+
+    @staticmethod
+    def _each_has_views(feeds):
+        """Whether every latent has equally many views; where not, `generate` itself says what is wrong."""
+        views = {len(value) for key, value in feeds.items() if key != "z"}
+        return len(views) == 1 and len(feeds["z"]) > 0 and min(views) > 0 and min(views) % len(feeds["z"]) == 0
+
+    async def _volume(self, z):
+        """The volume of one latent [Z], kept or made; those who ask at the same time wait for the same one."""
+        latent = z.tobytes()
+        if (kept := self._volumes.get(latent)) is not None:
+            self._metrics.volume(kept=True)
+            return kept
+        if latent not in self._coming:
+            self._coming[latent] = asyncio.create_task(self._make(z, latent))
+        self._metrics.volume(kept=False)
+        return await asyncio.shield(self._coming[latent])  # it is wanted, even if the one who asked first has gone
+
+    async def _make(self, z, latent):
+        try:
+            outputs = await self._ask(self.exported.endpoints["volume"], {"z": z[np.newaxis]})
+            volume = outputs["volume"][0].copy()  # not a part of the batch, which would be kept whole
+            self._volumes.put(latent, volume)
+            self._metrics.volumes(len(self._volumes), self._volumes.bytes)
+            return volume
+        finally:
+            del self._coming[latent]
+
+    async def latent(self, seed: int) -> np.ndarray:
+        """The object that `--mode generate` draws of a seed: [Z].
+
+        Raises:
+          HTTPException: 400: a seed out of range, or an export that has no such endpoint.
+        """
+        if seed not in self._seeds:
+            if "latents" not in self.exported.endpoints:
+                raise HTTPException(400, "seed: this export has no endpoint latents: give z, or export the run again")
+            if not -(2**63) <= seed < 2**63:
+                raise HTTPException(400, "seed: use 0 to 2147483647")
+            outputs = await self._ask(self.exported.endpoints["latents"], {"seed": np.array([seed], np.int64)})
+            while len(self._seeds) >= _SEEDS:
+                del self._seeds[next(iter(self._seeds))]
+            self._seeds[seed] = outputs["z"][0].copy()
+        return self._seeds[seed]
+
+    async def pictures(self, z: np.ndarray, others: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Images of one object.
+
+        Args:
+          z: [Z].
+          others: what the endpoint takes beside z: {input: [n, ...]}.
+
+        Returns:
+          uint8 [n, H, W, 3]; n may be larger than a batch.
+
+        Raises:
+          HTTPException: 400, as from `predict`.
+        """
+        n, parts = max((len(value) for value in others.values()), default=1), []
+        for first in range(0, n, self.batch):
+            part = {key: value[first : first + self.batch] for key, value in others.items()}
+            latents = np.repeat(z[np.newaxis], min(self.batch, n - first), axis=0)
+            parts.append((await self.predict(self.pictured, {"z": latents, **part}))["images"])
+        return np.concatenate(parts)
