@@ -12,8 +12,9 @@ import itertools
 import os
 from pathlib import Path
 
+from data_prep.names import printable
 from data_prep.splits import DEFAULT_TEST, Split, add_test_flag, parse_part
-from holotf.errors import UserError
+from holotf.errors import UserError, brief
 from holotf.images import Crop, encode, parse_crop, prepare
 
 EXAMPLES_PER_TASK = 256
@@ -134,6 +135,8 @@ def _prepared(name: str, data_dir: Path | None):
         raise UserError(
             f"NAME {name!r}: no such data set ({first_line}): see https://www.tensorflow.org/datasets/catalog, or --data-dir"
         ) from error
+    except Exception as error:  # a damaged one makes tfds and protobuf raise whatever it makes them raise
+        raise _damaged(name, data_dir, error) from error
     try:
         original.download_and_prepare()
     except Exception as error:  # downloading fails in as many ways as there are networks
@@ -142,6 +145,11 @@ def _prepared(name: str, data_dir: Path | None):
             f"{str(error).strip()}): connect to the network, or prepare it elsewhere with tfds and name its place with --data-dir"
         ) from error
     return original
+
+
+def _damaged(name: str, place: str | os.PathLike | None, error: Exception) -> UserError:
+    shown = printable(place or "~/tensorflow_datasets")
+    return UserError(f"NAME {name!r} cannot be read as it lies in {shown} ({brief(error)}): remove it, and it is prepared again")
 
 
 def _image_key(original) -> str:
@@ -176,8 +184,11 @@ def examples(
         labels = {key: int(original[key]) for key in label_keys}
         return f"{split}-{index}", {"image": encode(prepare(image, size, crop), encoding), **labels}
 
-    original = tfds.builder_from_directory(folder)
-    read = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)  # in the order written: keys name positions
-    rows = tfds.as_numpy(original.as_dataset(f"{split}[{start}:{stop}]", read_config=read, shuffle_files=False))
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(example, enumerate(rows, start)))
+    try:
+        original = tfds.builder_from_directory(folder)
+        read = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)  # in the order written: keys name positions
+        rows = tfds.as_numpy(original.as_dataset(f"{split}[{start}:{stop}]", read_config=read, shuffle_files=False))
+        with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(example, enumerate(rows, start)))
+    except Exception as error:  # as in `_prepared`
+        raise _damaged(Path(folder).parent.name, folder, error) from error

@@ -170,13 +170,16 @@ def _data(settings):
 
 
 def _metrics(workdir):
-    """metrics.json of the run, where it is not older than its weights."""
+    """metrics.json of the run, where it can be read and is not older than its weights."""
     path = Path(workdir or "", "metrics.json")
     weights = Path(workdir or "", "checkpoints").glob("*.index")
     if workdir is None or not path.exists() or path.stat().st_mtime < max((w.stat().st_mtime for w in weights), default=0):
         return None
-    told = json.loads(path.read_text(encoding="utf-8"))
-    kept = {key: told.get(key) for key in ("metrics", "notes", "evaluate", "seed")}
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        kept = {key: told.get(key) for key in ("metrics", "notes", "evaluate", "seed")}
+    except (OSError, ValueError, AttributeError):  # damaged: none, as before a run is judged
+        return None
     return kept | {"date": _utc(path.stat().st_mtime)}
 
 

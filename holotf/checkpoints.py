@@ -8,13 +8,14 @@ import math
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 
 import tensorflow as tf
 
 from holotf import files
-from holotf.errors import RunError, UserError
+from holotf.errors import RunError, UserError, brief
 from holotf.explain import unwritten
 from holotf.models.base import Learner
 
@@ -42,7 +43,7 @@ def damage(path: str) -> Damage | None:
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
     except _READ_ERRORS as error:
-        return Damage(path, str(error).splitlines()[0][:160])
+        return Damage(path, brief(error))
     return None
 
 
@@ -107,7 +108,7 @@ class Checkpoints:
             raise
         except _READ_ERRORS as error:
             full = unwritten(error)
-            reason = f"{full}, {self.room()}" if full else str(error).splitlines()[0][:160]
+            reason = f"{full}, {self.room()}" if full else brief(error)
             raise RunError(f"{path} could not be written: {reason}; {self.last_whole()}") from error
         finally:
             shutil.rmtree(writing, ignore_errors=True)
@@ -159,10 +160,13 @@ class Checkpoints:
         """
         best, metric = os.path.join(self._workdir, "best"), os.path.join(self._workdir, "best", "metric.json")
         if os.path.exists(metric):
-            with open(metric, encoding="utf-8") as file:
-                before = json.load(file)
-            if before["name"] == name and better(before["value"], value) == before["value"]:
-                return False
+            try:
+                with open(metric, encoding="utf-8") as file:
+                    before = json.load(file)
+                if before["name"] == name and better(before["value"], value) == before["value"]:
+                    return False
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                print(f"{metric} cannot be read ({brief(error)}): the best is sought anew from here", file=sys.stderr)
         with files.new_folder(best) as temporary:
             folder, latest = os.path.join(temporary, "checkpoints"), self.latest
             os.makedirs(folder)

@@ -13,7 +13,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from holotf.errors import UserError
+from holotf.errors import UserError, brief
 
 _NEVER = 1 << 40  # epochs; the stream has no end of its own
 
@@ -103,20 +103,18 @@ def open_folder(data: ConfigDict, whole: bool = True) -> tfds.core.DatasetBuilde
         raise UserError(f"data.dir={data.dir!r} {what}; make it with: {command}")
     try:
         builder = tfds.builder_from_directory(data.dir)
+        shards = [s for split in builder.info.splits.values() for s in zip(split.filepaths, split.shard_lengths, strict=True)]
     except Exception as error:  # tfds and protobuf raise whatever a damaged file makes them raise
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"data.dir={data.dir!r}: dataset_info.json or features.json is damaged ({reason}): prepare it again"
-        ) from error
+        what = f"dataset_info.json or features.json is damaged ({brief(error)})"
+        raise UserError(f"data.dir={data.dir!r}: {what}: prepare it again") from error
     try:
         split = builder.info.splits[data.split]
     except (KeyError, ValueError):
         raise UserError(f"data.split={data.split!r}: {data.dir} has {', '.join(builder.info.splits)}") from None
     if split.num_examples == 0:
         raise UserError(f"data.split={data.split!r} of {data.dir} is empty: prepare it again, or name another split")
-    for split in builder.info.splits.values() if whole else ():
-        for path, expected in zip(split.filepaths, split.shard_lengths, strict=True):
-            _check_shard(os.fspath(path), expected)
+    for path, expected in shards if whole else ():
+        _check_shard(os.fspath(path), expected)
     return builder
 
 

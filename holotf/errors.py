@@ -13,6 +13,11 @@ class RunError(RuntimeError):
     """A run that broke off for a reason that is not the user's input. The message says why and how to go on."""
 
 
+def brief(error: BaseException) -> str:
+    """What another library's error says, or else what it is called, on one line that is not too long."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def require(holds: bool, field: str, value: object, use: str) -> None:
     """Checks a value where it is used. NaN is refused by any comparison that `holds` is made of.
 

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 import holotf
 from holotf import data, devices, files, models
 from holotf.checkpoints import Checkpoints
-from holotf.errors import UserError
+from holotf.errors import UserError, brief
 from holotf.models.base import Learner
 
 CONFIG = "config.json"
@@ -100,7 +100,7 @@ def _read(folder):
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError, OSError) as error:
-        raise UserError(f"{path} cannot be read ({error}): remove it, and give the experiment with --config") from error
+        raise UserError(f"{path} cannot be read ({brief(error)}): remove it, and give the experiment with --config") from error
 
 
 def reconcile(config: ConfigDict, workdir: str, sources: data.Source | dict[str, data.Source] | None = None) -> None:
@@ -238,7 +238,11 @@ def restore(config: ConfigDict, workdir: str, judged: bool = True) -> Learner:
 
 
 def _load_export(model, folder):
-    wanted, found = model.servable()[0].vars, getattr(tf.saved_model.load(folder), "vars", ())
+    try:
+        found = getattr(tf.saved_model.load(folder), "vars", ())
+    except Exception as error:  # a damaged one makes TensorFlow and protobuf raise whatever it makes them raise
+        raise UserError(f"{folder} cannot be loaded ({brief(error)}): export it again, or give another --workdir") from error
+    wanted = model.servable()[0].vars
     shapes = ([tuple(v.shape) for v in variables] for variables in (wanted, found))
     for i, (here, there) in enumerate(itertools.zip_longest(*shapes)):
         if here != there:

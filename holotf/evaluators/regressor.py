@@ -1,6 +1,7 @@
 """The regressor that reads poses: trained on labelled renders, on their pixels or on their silhouettes."""
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from holotf.errors import UserError
 from holotf.evaluators import outlines
 from holotf.evaluators.angles import wrap
 from holotf.features import content_key
+from holotf.features.base import digest
 
 HELD_OUT = 500  # images
 EPOCHS = 12
@@ -132,9 +134,10 @@ def regressor(
     what = "pixels" if ground is None else f"silhouettes on {ground.tolist()} beyond {outlines.DIFFERS}"
     path = Path(cache) / f"{content_key('pose', shards, f'{names} {SEED} {EPOCHS} {what}')}.keras"
     facts = path.with_suffix(".json")
-    if path.exists() and facts.exists():
-        with contextlib.suppress(Exception):  # damaged, in whichever way Keras finds out: made again
-            return PoseRegressor(keras.models.load_model(path), *json.loads(facts.read_text()), ground)
+    with contextlib.suppress(Exception):  # not there, or damaged, in whichever way that is found out: trained
+        kept = json.loads(facts.read_text())
+        if kept.pop("sha256") == _checksum(path, kept):
+            return PoseRegressor(keras.models.load_model(path), kept["held_out"], kept["elsewhere"], ground)
     images, *poses = labelled(builder, split, "azimuth_deg", "elevation_deg")
     if len(images) < 2 * HELD_OUT:
         raise UserError(f"{builder.data_path} has {len(images)} images: a pose regressor needs at least {2 * HELD_OUT}")
@@ -146,11 +149,17 @@ def regressor(
     if judged_on:
         trained.held_out = trained.elsewhere.pop(judged_on[0])
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_json(facts, [trained.held_out, trained.elsewhere])
     with files.temporary(path) as temporary:
         trained.network.save(temporary)
-        os.replace(temporary, path)  # last: the pair is complete once the network is there
+        os.replace(temporary, path)
+    told = {"held_out": trained.held_out, "elsewhere": trained.elsewhere}
+    files.write_json(facts, told | {"sha256": _checksum(path, told)})
     return trained
+
+
+def _checksum(path, told):
+    """Of a network and of what is told of it: of a pair that is whole and belongs together."""
+    return hashlib.sha256(digest(path) + json.dumps(told).encode()).hexdigest()
 
 
 def train(

@@ -6,7 +6,7 @@ import pathlib
 import keras
 import tensorflow as tf
 
-from holotf.errors import UserError
+from holotf.errors import UserError, brief
 from holotf.features.base import Extractor, digest, pooled, resized
 
 
@@ -24,16 +24,16 @@ def load_keras(path: pathlib.Path) -> keras.Model:
     """The model in a .keras file; UserError where Keras cannot load it."""
     try:
         return keras.saving.load_model(path, compile=False)
-    except (ValueError, TypeError, OSError, KeyError) as error:
-        raise UserError(f"extractor {path}: Keras cannot load it ({error}): save it with model.save again") from error
+    except Exception as error:  # a damaged file makes Keras raise whatever it makes it raise
+        raise UserError(f"extractor {path}: Keras cannot load it ({brief(error)}): save it with model.save again") from error
 
 
 def of_saved_model(path: pathlib.Path) -> Extractor:
     """A SavedModel folder as an extractor; UserError where it is none."""
     try:
         loaded = tf.saved_model.load(path)
-    except (ValueError, OSError, KeyError) as error:
-        raise UserError(f"extractor {path}: TensorFlow cannot load it ({error}): export it again") from error
+    except Exception as error:  # likewise
+        raise UserError(f"extractor {path}: TensorFlow cannot load it ({brief(error)}): export it again") from error
     if "serving_default" not in loaded.signatures:
         has = ", ".join(loaded.signatures) or "none"
         raise UserError(f"extractor {path}: its signatures are {has}; it needs one named serving_default")

@@ -5,7 +5,7 @@ import pathlib
 import keras
 import tensorflow as tf
 
-from holotf.errors import UserError
+from holotf.errors import UserError, brief
 from holotf.features.base import Extractor, digest, float32_layers, pooled, resized
 from holotf.features.by_path import load_keras
 
@@ -50,7 +50,7 @@ def _inception_weights(path):
                 return model
             except (ValueError, KeyError, OSError) as caught:
                 error = caught
-    raise UserError(f"extractor inception: {path} holds no weights of Keras' InceptionV3 ({error}): use those") from error
+    raise UserError(f"extractor inception: {path} holds no weights of Keras' InceptionV3 ({brief(error)}): use those") from error
 
 
 def _frozen_inception(path):

@@ -23,6 +23,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from holotf import files
+from holotf.errors import brief
 
 _SOURCE = Path(__file__).with_name("kernels.cc")
 _FLAGS = ["-O3", "-march=native", "-fno-trapping-math", "-std=c++17", "-shared", "-fPIC", "-pthread"]
@@ -107,7 +108,7 @@ def _load():
     except subprocess.CalledProcessError as error:
         reason = error.stderr.strip() or f"exit code {error.returncode}"
     except (OSError, RuntimeError, ValueError, tf.errors.OpError) as error:
-        reason = str(error) or type(error).__name__
+        reason = brief(error)
     named = asked or "the compiler"
     print(f"{named} cannot build our kernels, training goes on without them: {reason.splitlines()[0]}", file=sys.stderr)
     return None
