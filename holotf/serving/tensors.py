@@ -130,8 +130,13 @@ def _check_values(found, tensor, name):
         if found.min() < limits.min or found.max() > limits.max:
             raise HTTPException(400, f"{name}: use {limits.min} to {limits.max}; expected {tensor}")
     if tensor.dtype.kind == "f":
-        most = float(np.finfo(tensor.dtype).max) if found.dtype.kind == "f" else 2 ** (np.finfo(tensor.dtype).nmant + 1) - 1
-        if np.any(np.abs(found[np.isfinite(found)].astype(np.float64)) > most):
+        finite = found[np.isfinite(found)]
+        if found.dtype.kind == "f":
+            with np.errstate(over="ignore"):
+                lost = ~np.isfinite(finite.astype(tensor.dtype))
+        else:
+            lost = np.abs(finite.astype(np.float64)) > 2 ** (np.finfo(tensor.dtype).nmant + 1) - 1
+        if lost.any():
             raise HTTPException(400, f"{name}: Cannot convert JSON value to {tensor.dtype.name} without loss of precision.")
 
 

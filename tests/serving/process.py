@@ -35,11 +35,11 @@ class Server:
         return http.client.HTTPConnection(self.host, self.port, timeout=timeout)
 
     def ask(self, method, path, body=None, headers=(), timeout=120):
-        """(status, headers, body). `path` goes below the model's address unless it starts with //; a dict or list goes as JSON."""
+        """(status, headers, body). `path` goes below the model's address unless it starts with ///; a dict or list goes as JSON."""
         if body is not None and not isinstance(body, (bytes, str)):
             body = json.dumps(body)
         with contextlib.closing(self.connection(timeout)) as connection:
-            connection.request(method, path[1:] if path.startswith("//") else self.model + path, body, dict(headers))
+            connection.request(method, path[2:] if path.startswith("///") else self.model + path, body, dict(headers))
             response = connection.getresponse()
             return response.status, response.headers, response.read()
 
@@ -77,3 +77,4 @@ def running(*arguments, **options):
         if server.process.poll() is None:
             code, said = server.stop()
             assert (code, said) == (0, ""), said
+        server.process.stdout.close()
