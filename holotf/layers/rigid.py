@@ -4,6 +4,7 @@ World frame, right-handed: x right, y up, z toward the viewer. In a volume [B, D
 top, of D the nearest slice. A view is a row (azimuth_deg, elevation_deg, scale, x, y, z), the camera's azimuth and elevation.
 """
 
+import functools
 import math
 
 import tensorflow as tf
@@ -68,6 +69,24 @@ def _sampling_coordinates(matrix, n):
     return [t + (n - 1) / 2 for t in (-z, -y, x)]
 
 
+def _known(matrix, n):
+    """1 for each sample, and NaN where its position is not a number: [B, n^3]."""
+    coordinates = _sampling_coordinates(matrix, n)
+    unknown = functools.reduce(tf.logical_or, map(tf.math.is_nan, coordinates))
+    return tf.where(unknown, tf.constant(math.nan, matrix.dtype), 1.0)
+
+
+@tf.custom_gradient
+def _weighed(values, weight):
+    """values [B, n^3, C] * weight [B, n^3, 1], and 0 where the weight is, even if the value is not finite: it has no part there."""
+
+    def gradient(upstream):
+        return _weighed(upstream, weight), tf.reduce_sum(upstream * values, axis=-1, keepdims=True)
+
+    apart = tf.logical_and(weight == 0.0, tf.logical_not(tf.math.is_finite(values)))
+    return tf.where(apart, tf.zeros_like(values), values) * weight, gradient
+
+
 def _trilinear(volume, matrix):
     n, channels = volume.shape[1], volume.shape[-1]
     precise = tf.float64 if volume.dtype == tf.float64 else tf.float32
@@ -81,13 +100,15 @@ def _trilinear(volume, matrix):
         for corner, weight, found in ((low, low + 1 - coordinate, lows), (low + 1, coordinate - low, highs)):
             inside = tf.logical_and(corner >= 0, corner <= n - 1)
             index = tf.cast(tf.clip_by_value(corner, 0, n - 1), tf.int32)
-            found.append((index, tf.where(inside, weight, tf.zeros_like(weight))))  # zero outside
+            found.append((index, inside, tf.where(inside, weight, tf.zeros_like(weight))))  # zero outside
     out = 0.0
-    for d, wd in (lows[0], highs[0]):
-        for h, wh in (lows[1], highs[1]):
-            for w, ww in (lows[2], highs[2]):
+    for d, in_d, wd in (lows[0], highs[0]):
+        for h, in_h, wh in (lows[1], highs[1]):
+            for w, in_w, ww in (lows[2], highs[2]):
                 values = tf.gather(rows, item + (d * n + h) * n + w)  # [B,n^3,C]
-                out += values * (wd * wh * ww)[:, :, tf.newaxis]
+                weight = wd * wh * ww  # 0 outside, where it has no gradient either
+                weight = tf.where(in_d & in_h & in_w, weight, tf.zeros_like(weight))
+                out += _weighed(values, weight[:, :, tf.newaxis])
     return tf.cast(tf.reshape(out, tf.shape(volume)), volume.dtype)
 
 
@@ -107,7 +128,8 @@ def coverage(matrix: tf.Tensor, n: int) -> tf.Tensor:
 
 @tf.function(jit_compile=True, autograph=False)
 def _forward(volume, matrix):
-    return _trilinear(volume, matrix)
+    known = tf.reshape(_known(matrix, volume.shape[1]), [-1, *volume.shape[1:4], 1])
+    return _trilinear(volume, matrix) * tf.cast(known, volume.dtype)
 
 
 @tf.function(jit_compile=True, autograph=False)
@@ -117,7 +139,9 @@ def _backward(volume, matrix, upstream, index):
     with tf.GradientTape() as tape:
         tape.watch(inputs[index])
         out = _trilinear(*inputs)
-    return tape.gradient(out, inputs[index], upstream)
+    gradient = tape.gradient(out, inputs[index], upstream)
+    known = tf.reduce_prod(_known(matrix, volume.shape[1]), axis=1)  # [B]: every voxel may be where an unknown position is
+    return gradient * tf.cast(tf.reshape(known, [-1, *[1] * (len(gradient.shape) - 1)]), gradient.dtype)
 
 
 def resample(volume: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
@@ -126,6 +150,10 @@ def resample(volume: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
     out[o] = sum over the eight voxels v around p of V[v] prod_axis (1 - |p - v|),  p = matrix applied to o.
     Coordinates, weights and sums are float32 (float64 for a float64 volume) whatever the volume's type. Gradients flow to
     the volume and to the matrix. Source: HoloGAN (arXiv 1904.01326), section 3.1; Jaderberg et al. 2015, equation 5, in 3D.
+
+    What is not a number is seen in what depends on it, and nowhere else. A voxel and a sample depend on each other where the
+    weight is not 0, the gradient to a matrix on every sample of its item that lies in the volume, and on the voxels around it.
+    A sample whose position is not a number is none itself, nor are the gradients of its item.
 
     Args:
       volume: [B, N, N, N, C]; N and C static.

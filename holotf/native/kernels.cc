@@ -18,6 +18,7 @@
 #include <deque>
 #include <exception>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -234,7 +235,7 @@ void norm_backward(const Norm& n, const T* x, const float* scale, const float* s
 // ---- Trilinear resampling --------------------------------------------------------------------------------------------------------
 
 // The eight voxels around the point that each output voxel samples: calls visit(output, inputs[8], weights[8]).
-// What lies outside has weight 0.
+// What lies outside has weight 0; at a position that is not a number every weight is NaN.
 template <typename Visit>
 void trilinear(const float* m, int64_t n, const Visit& visit) {
   const float middle = (n - 1) / 2.f, half = n / 2.f;
@@ -252,12 +253,13 @@ void trilinear(const float* m, int64_t n, const Visit& visit) {
         for (int32_t w = 0; w < n; ++w) {
           const float at = middle + sign * (row[0] * (w - middle) + row[1] * y + row[2] * z + row[3] * half);
           const bool inside = at > -1.f && at < n;  // no, if it is not a number
+          const float near = std::min<float>(std::max(at, -1.f), n), outside = near - near;  // 0, or NaN
           const float floor = std::floor(inside ? at : 0.f), part = at - floor;
           const int32_t corner = static_cast<int32_t>(floor);
           low[w] = std::max(corner, 0);
           high[w] = std::min<int32_t>(corner + 1, n - 1);
-          to_low[w] = inside && corner >= 0 ? 1.f - part : 0.f;
-          to_high[w] = inside && corner + 1 < n ? part : 0.f;
+          to_low[w] = inside && corner >= 0 ? 1.f - part : outside;
+          to_high[w] = inside && corner + 1 < n ? part : outside;
         }
       }
       for (int64_t w = 0; w < n; ++w, ++out) {
@@ -273,14 +275,19 @@ void trilinear(const float* m, int64_t n, const Visit& visit) {
     }
 }
 
-// y[output] = sum weight x[input].
+// y[output] = sum weight x[input]. An input of weight 0 has no part in it, not even if it is NaN: zeros are read in its place.
 template <typename T>
 void resample_forward(int64_t batch, int64_t n, int64_t channels, const T* x, const float* matrix, int64_t threads, T* y) {
   const int64_t C = channels, size = n * n * n * C;
+  const std::vector<T> zeros(C);
+  const T* nothing = zeros.data();
   parallel_for(batch, threads, [&](int64_t b) {
     trilinear(matrix + 12 * b, n, [&](int64_t output, const int64_t* inputs, const float* w) {
       const T* from[8];
-      for (int k = 0; k < 8; ++k) from[k] = x + b * size + inputs[k] * C;
+      for (int k = 0; k < 8; ++k) {
+        const T* there = x + b * size + inputs[k] * C;
+        from[k] = w[k] <= 0.f ? nothing : there;  // not ==, which costs a branch
+      }
       T* to = y + b * size + output * C;
 #pragma GCC ivdep
       for (int64_t c = 0; c < C; ++c) {
@@ -292,16 +299,18 @@ void resample_forward(int64_t batch, int64_t n, int64_t channels, const T* x, co
   });
 }
 
-// Its adjoint: dx[input] += weight dy[output].
+// Its adjoint: dx[input] += weight dy[output]. Where one position is not a number, no input is known to have no part in it.
 template <typename T>
 void resample_backward(int64_t batch, int64_t n, int64_t channels, const T* dy, const float* matrix, int64_t threads, T* dx) {
   const int64_t C = channels, size = n * n * n * C;
   parallel_for(batch, threads, [&](int64_t b) {
     std::vector<float> sums(size), upstream(C);
+    bool unknown = false;
     trilinear(matrix + 12 * b, n, [&](int64_t output, const int64_t* inputs, const float* w) {
       const T* from = dy + b * size + output * C;
       float* g = upstream.data();
       for (int64_t c = 0; c < C; ++c) g[c] = to_float(from[c]);
+      unknown |= w[0] != w[0];
       for (int k = 0; k < 8; ++k) {
         if (w[k] == 0.f) continue;
         float* to = sums.data() + inputs[k] * C;
@@ -309,6 +318,7 @@ void resample_backward(int64_t batch, int64_t n, int64_t channels, const T* dy, 
         for (int64_t c = 0; c < C; ++c) to[c] += w[k] * g[c];
       }
     });
+    if (unknown) std::fill(sums.begin(), sums.end(), std::numeric_limits<float>::quiet_NaN());
     for (int64_t i = 0; i < size; ++i) store(sums[i], dx + b * size + i);
   });
 }

@@ -138,3 +138,60 @@ def test_bfloat16_volumes_are_resampled_at_float32_coordinates():
 def test_a_volume_that_is_no_cube_is_refused():
     with pytest.raises(ValueError, match=r"\(1, 4, 6, 6, 1\).*cube"):
         rigid.rigid_transform(tf.zeros([1, 4, 6, 6, 1]), view())
+
+
+def not_numbers(v, upstream, matrix):
+    """What the formula makes NaN, in NumPy: of the output, and of the gradients to the volume and the matrix."""
+    n, bad_v, bad_g = v.shape[1], np.isnan(v), np.isnan(upstream).reshape(len(v), -1, v.shape[-1])
+    centre, grid = (n - 1) / 2, np.arange(n)
+    d, h, w = np.meshgrid(*[grid - centre] * 3, indexing="ij")
+    seen = np.stack([w, -h, -d, np.full_like(d, n / 2)]).reshape(4, -1)
+    with np.errstate(invalid="ignore"):
+        x, y, z = np.moveaxis(np.sum(matrix[..., np.newaxis] * seen, axis=2), 1, 0)  # [B,n^3] each
+    where = np.stack([-z, -y, x]) + centre
+    unknown = np.isnan(where).any(0)
+    where = np.where(unknown, -9.0, where)[..., np.newaxis]  # far outside
+    low = np.floor(where)
+
+    def voxels(axes):
+        return np.einsum("bod,boh,bow->bodhw", *axes)  # [B,n^3,n,n,n]
+
+    heavy, near = voxels(np.abs(where - grid) < 1), voxels((grid == low) | (grid == low + 1))
+    out = np.einsum("bodhw,bdhwc->boc", heavy, bad_v) | unknown[..., np.newaxis]
+    to_volume = np.einsum("bodhw,boc->bdhwc", heavy, bad_g) | unknown.any(1)[:, None, None, None, None]
+    to_matrix = (near & (bad_v.any(-1)[:, np.newaxis] | bad_g.any(-1)[:, :, None, None, None])).any((1, 2, 3, 4)) | unknown.any(1)
+    return out.reshape(v.shape), to_volume, np.broadcast_to(to_matrix[:, None, None], matrix.shape)
+
+
+PLACED = {  # name: (view, voxels along an axis, type); all but the last have positions exact in float32, so that a weight of 0 is 0
+    "resting": ({}, 5, tf.float32),
+    "a quarter turn": ({"azimuth": 90.0}, 4, tf.bfloat16),
+    "a voxel aside": ({"x": 0.5}, 4, tf.bfloat16),
+    "half out of sight, between voxels": ({"x": 1.125, "elevation": 90.0}, 4, tf.bfloat16),
+    "smaller, every other voxel": ({"scale": 0.5}, 5, tf.float32),
+    "out of sight": ({"z": 3.0}, 5, tf.float32),
+    "askew": ({"azimuth": 33.0, "elevation": 20.0}, 5, tf.float32),
+}
+
+
+@pytest.mark.parametrize(("turn", "n", "dtype"), PLACED.values(), ids=PLACED)
+def test_what_is_not_a_number_is_seen_in_what_depends_on_it_and_nowhere_else(turn, n, dtype):
+    """NaN in one place of the second of two items: the volume, the upstream gradient or the matrix."""
+    matrix = rigid.inverse_view_matrix(view(**turn, batch=2)).numpy()
+    plain = [volume(seed, batch=2, n=n).numpy() for seed in (0, 1)]
+    places = [(1, 0, 0, 0, 0), (1, 3, 3, 3, 1), (1, 1, 2, 1, 1), (1, 2, 0, 3, 0)]
+    cases = [(None, None, 0.0)]
+    cases += [(which, place, np.nan) for which in (0, 1) for place in places]
+    cases += [(2, (1, row, column), np.nan) for row in range(3) for column in range(4)] + [(2, (1, 0, 1), np.inf)]
+    for which, place, value in cases:
+        inputs = [*map(np.copy, plain), matrix.copy()]
+        if place:
+            inputs[which][place] = value
+        v, upstream, m = tf.cast(inputs[0], dtype), tf.cast(inputs[1], dtype), tf.constant(inputs[2])
+        with tf.GradientTape() as tape:
+            tape.watch([v, m])
+            out = rigid.resample(v, m)
+        found = [out, *tape.gradient(out, [v, m], upstream)]
+        for name, a, expected in zip(("out", "to volume", "to matrix"), found, not_numbers(*inputs), strict=True):
+            message = f"{name}, {value} in input {which} at {place}"
+            np.testing.assert_array_equal(np.isnan(tf.cast(a, tf.float32)), expected, err_msg=message)
