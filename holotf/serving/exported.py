@@ -37,8 +37,8 @@ class Endpoint:
 
     def __init__(self, name: str, function: tf.types.experimental.ConcreteFunction):
         self.name, self._function = name, function
-        self.inputs = {key: _tensor(spec) for key, spec in function.structured_input_signature[1].items()}
-        self.outputs = {key: _tensor(spec) for key, spec in function.structured_outputs.items()}
+        self.inputs = {key: _tensor(spec) for key, spec in sorted(function.structured_input_signature[1].items())}
+        self.outputs = {key: _tensor(spec) for key, spec in sorted(function.structured_outputs.items())}
         tensors = [*self.inputs.values(), *self.outputs.values()]
         self.by_row = bool(self.inputs) and all(t.shape and t.shape[0] is None for t in tensors)  # so requests can be joined
 

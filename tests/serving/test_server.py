@@ -198,7 +198,7 @@ REFUSED = [
     ("POST", ":predict", {"inputs": ONE | {"z": [[0.0] * 8] * 17}}, 400, "Task size 17 is larger than maximum input batch size 16"),
     ("POST", ":predict", {"signature_name": "sample", "inputs": {"seed": 0, "n": 17}}, 400, "Task size 17 is larger"),
     ("POST", ":predict", {"signature_name": "sample", "inputs": {"seed": 0, "n": 0}}, 400, "n: use 1 to 1024"),
-    ("POST", ":predict", {"signature_name": "sample", "instances": [{"seed": 0, "n": 1}]}, 400, "seed: shape [1]; expected int64"),
+    ("POST", ":predict", {"signature_name": "sample", "instances": [{"seed": 0, "n": 1}]}, 400, "n: shape [1]; expected int32"),
     ("GET", "/image?azimuth_deg=nan", None, 400, "azimuth_deg: not a number, or infinite"),
     ("GET", "/image?scale=1e300", None, 400, "scale: Cannot convert JSON value to float32"),
     ("GET", "/image?scale=-1", None, 400, "scale: use 0.01 to 100"),
