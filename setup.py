@@ -33,6 +33,7 @@ setup(
         "render": ["moderngl==5.13.0", "trimesh>=4.4", "scipy>=1.13"],
         "beam": ["apache-beam==2.77.0"],
         "dedupe": ["imagehash>=4.3.2"],
+        "plot": ["matplotlib>=3.10"],
         "test": [
             "pytest>=8.2",
             "pytest-xdist>=3.6",
@@ -44,6 +45,7 @@ setup(
             "trimesh>=4.4",
             "apache-beam==2.77.0",
             "imagehash>=4.3.2",
+            "matplotlib>=3.10",
         ],
     },
 )
