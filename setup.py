@@ -37,6 +37,7 @@ setup(
         "dedupe": ["imagehash>=4.3.2"],
         "digits": ["scikit-learn>=1.5", "scikit-image>=0.24", "scipy>=1.13"],
         "serve": ["starlette>=1.10", "uvicorn>=0.54", "prometheus_client>=0.26"],
+        "plot": ["matplotlib>=3.10"],
         "test": [
             "pytest>=8.2",
             "pytest-xdist>=3.6",
@@ -52,6 +53,7 @@ setup(
             "starlette>=1.10",
             "uvicorn>=0.54",
             "prometheus_client>=0.26",
+            "matplotlib>=3.10",
         ],
     },
 )

@@ -1,7 +1,7 @@
 """Every default there is, with units. An experiment is this, changed where it differs.
 
-What every model has stands in COMMON; GAN adds what every GAN has, and HOLOGAN, DCGAN and VAE what each of them has. A model of
-your own brings a section of its own: `experiment(GAN, {"model": {"name": "mine", ...}})`.
+What every model has stands in COMMON; GAN adds what every GAN has, and HOLOGAN, DCGAN, VAE and CLASSIFIER what each of them has. A
+model of your own brings a section of its own: `experiment(GAN, {"model": {"name": "mine", ...}})`.
 """
 
 import copy
@@ -21,10 +21,13 @@ COMMON = {
         "sources": {},  # several data sets side by side: {name: the five keys above}, for a model that wants them
     },
     "optim": {
-        "beta_1": 0.5,
-        "beta_2": 0.999,
+        "optimizer": "adam",  # or sgd
+        "beta_1": 0.5,  # of adam
+        "beta_2": 0.999,  # of adam
+        "momentum": 0.9,  # of sgd
         "decay": "linear",  # linear or step
         "decay_from": 0.5,  # share of the run after which the rates fall linearly to 0, or step, each time; 1: never
+        "decay_epochs": 0.0,  # the same in passes through the data: 1 steps after each epoch; 0: decay_from says it
         "decay_factor": 0.1,  # of a step
     },
     "train": {
@@ -170,11 +173,38 @@ VAE = {
     },
 }
 
-SECTIONS = {"hologan": (GAN, HOLOGAN), "published": (GAN, HOLOGAN, PUBLISHED), "dcgan": (GAN, DCGAN), "vae": (VAE,)}
+CLASSIFIER = {
+    "model": {
+        "name": "classifier",
+        "network": "improved",  # or baseline
+        "image_size": 32,  # px: 16 or more
+        "classes": (),  # their names, in the order of the labels; (): as the labels of data.dir name them
+        "dropout": 0.1,  # share of the inputs of the first and the last dense layer
+        "spatial_dropout": 0.05,  # share of the channels after the second block
+    },
+    "optim": {
+        "lr": 1e-3,
+        "beta_1": 0.9,
+    },
+    "train": {
+        "augmentation": "none",  # none, small or significant
+    },
+    "evaluate": {
+        "best": "accuracy/top1",
+    },
+}
+
+SECTIONS = {
+    "hologan": (GAN, HOLOGAN),
+    "published": (GAN, HOLOGAN, PUBLISHED),
+    "dcgan": (GAN, DCGAN),
+    "vae": (VAE,),
+    "classifier": (CLASSIFIER,),
+}
 
 
 def get_config(model: str = "hologan") -> ConfigDict:
-    """The defaults of a model: hologan (64 px, ours), published (HoloGAN as released), dcgan or vae."""
+    """The defaults of a model: hologan (64 px, ours), published (HoloGAN as released), dcgan, vae or classifier."""
     require(model in SECTIONS, "configs/base.py", model, f"one of {', '.join(SECTIONS)}")
     return experiment(*SECTIONS[model])
 

@@ -11,7 +11,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from holotf import data, files, run_folder, views
 from holotf.errors import UserError
-from holotf.models.base import SAMPLES, Generative, Learner, Turnable
+from holotf.models.base import SAMPLES, Classifying, Generative, Learner, Turnable
 
 CARD = "card.json"
 FORMAT = 1  # a reader refuses a higher one
@@ -72,6 +72,7 @@ def card(model: Learner, folder: str, workdir: str | None = None) -> dict:
         "model": config.model.to_dict(),
         "endpoints": endpoints(model, folder),
         "latent": _latent(model) if isinstance(model, Generative) else None,
+        "classes": list(model.class_names) if isinstance(model, Classifying) else None,
         "views": _views(config.views) if isinstance(model, Turnable) else None,
         "training": {
             "seed": config.seed,
@@ -113,7 +114,8 @@ def _about(model):
         "images": {"range": [0, 255], "meaning": "RGB, rows from the top"},
         "seed": {"range": [0, 2**31 - 1], "meaning": "the same seed, and n where there is one, give the same"},
         "n": {"range": [1, SAMPLES], "meaning": "how many images"},
-        "probabilities": {"range": [0.0, 1.0], "meaning": "of each class"},
+        "classes": {"meaning": "the most probable class, by name"},
+        "probabilities": {"range": [0.0, 1.0], "meaning": "of each class, in the order of `classes`"},
         "z": {"meaning": "latent: see `latent`"},
         "volume": {
             "meaning": "an object before any turn: slices from the near one, rows from the top, columns from the left, features"

@@ -54,10 +54,10 @@ class Source:
     builder: tfds.core.DatasetBuilder
     index: int = 0
 
-    def of(self, split: str) -> "Source":
-        """The same data set, another split."""
+    def of(self, split: str, **changes) -> "Source":
+        """The same data set, another split; `changes` are other settings that differ."""
         settings = ConfigDict(self.settings)
-        settings.split = split
+        settings.update(changes | {"split": split})
         return dataclasses.replace(self, settings=settings)
 
     @property
@@ -131,6 +131,12 @@ def open_beside(folder: str, field: str) -> tfds.core.DatasetBuilder:
     if not os.path.exists(os.path.join(folder, "dataset_info.json")):
         raise UserError(f"{field}={folder!r} is no data set: name a folder that data_prep wrote")
     return open_folder(ConfigDict({"dir": folder, "prepare": "", "split": "train"}))
+
+
+def class_names(source: Source, feature: str) -> tuple[str, ...] | None:
+    """Names of the classes that a feature tells apart; None where it is of another sort, or not there."""
+    found = dict(source.builder.info.features).get(feature)
+    return tuple(found.names) if isinstance(found, tfds.features.ClassLabel) else None
 
 
 def batches(

@@ -4,10 +4,12 @@ import importlib.util
 import json
 import os
 import sys
+from collections.abc import Callable
 
+import numpy as np
 from ml_collections import ConfigDict
 
-from holotf import card, evaluators, features, files
+from holotf import card, evaluators, features, files, pictures
 from holotf.errors import UserError, require
 from holotf.evaluators.subject import Subject
 from holotf.models.base import Learner
@@ -15,12 +17,17 @@ from holotf.run_folder import restore
 
 
 def run(config: ConfigDict, workdir: str) -> int:
-    """The verb `evaluate`: judges the latest checkpoint, prints a table and writes WORKDIR/metrics.json."""
+    """The verb `evaluate`: judges the latest checkpoint, prints a table and writes WORKDIR/metrics.json, and pictures if any."""
     check(config.evaluate)
-    model = restore(config, workdir)
-    metrics, notes, _ = evaluate(model, config)
+    model, shown = restore(config, workdir), {}
+    metrics, notes, _ = evaluate(model, config, shown.update)
     print(table(metrics, notes))
     print(f"\nMetrics: {write(metrics, notes, config, workdir)}")
+    if shown:
+        folder = os.path.join(workdir, "pictures")
+        os.makedirs(folder, exist_ok=True)
+        for path in pictures.write(folder, {f"{name}.png": picture for name, picture in shown.items()}):
+            print(path)
     exported = workdir if card.is_export(workdir) else os.path.join(workdir, "saved_model")
     if card.renew(model, exported, workdir):
         print(f"They stand in {os.path.join(exported, card.CARD)}, too.")
@@ -29,11 +36,13 @@ def run(config: ConfigDict, workdir: str) -> int:
     return 0
 
 
-def in_training(model: Learner, config: ConfigDict, workdir: str, images: int) -> dict[str, float]:
+def in_training(
+    model: Learner, config: ConfigDict, workdir: str, images: int, show: Callable[[dict[str, np.ndarray]], None] | None = None
+) -> dict[str, float]:
     """Judges a model in training: metrics.json as it stands, a line more in metrics.jsonl, alarms on the screen.
 
     Args:
-      model, config: as `evaluate` takes them.
+      model, config, show: as `evaluate` takes them.
       workdir: of the run.
       images: real ones shown so far.
 
@@ -43,7 +52,7 @@ def in_training(model: Learner, config: ConfigDict, workdir: str, images: int) -
     Raises:
       UserError: as `evaluate`; `evaluate.best` names no metric that can be measured here.
     """
-    metrics, notes, alarms = evaluate(model, config)
+    metrics, notes, alarms = evaluate(model, config, show)
     if config.evaluate.best not in metrics:
         can = ", ".join(name for name in evaluators.better() if name in metrics)
         raise UserError(
@@ -65,12 +74,15 @@ def write(metrics: dict[str, float], notes: list[str], config: ConfigDict, workd
     return path
 
 
-def evaluate(model: Learner, config: ConfigDict) -> tuple[dict[str, float], list[str], list[str]]:
+def evaluate(
+    model: Learner, config: ConfigDict, show: Callable[[dict[str, np.ndarray]], None] | None = None
+) -> tuple[dict[str, float], list[str], list[str]]:
     """Judges a model on what `config.data` holds. The same seed gives the same figures.
 
     Args:
       model: a `holotf.models.base.Learner`.
       config: the experiment; `config.evaluate` says how.
+      show: function of {name: uint8 [H, W, 3]} that shows pictures, where they are to be seen.
 
     Returns:
       (metrics {path: float}, notes [str], alarms [str]): what was measured, what a reader of the figures has to know, and what of
@@ -80,7 +92,7 @@ def evaluate(model: Learner, config: ConfigDict) -> tuple[dict[str, float], list
       UserError: no such extractor, or settings that make no sense.
     """
     check(config.evaluate)
-    subject, metrics = Subject(model, config), {}
+    subject, metrics = Subject(model, config, show), {}
     for name, judge in evaluators.judges().items():
         if not isinstance(model, judge.MODEL):
             subject.note(f"no {name}: it takes a {judge.MODEL.__name__} model, and {config.model.name} is none")

@@ -1,4 +1,4 @@
-"""Adam, and how its rate falls in the course of a run."""
+"""The optimizers, and how their rate falls in the course of a run."""
 
 import math
 from collections.abc import Sequence
@@ -74,8 +74,10 @@ class StepDecay(keras.optimizers.schedules.LearningRateSchedule):
         return {"lr": self.lr, "every": self.every, "factor": self.factor}
 
 
-def build(optim: ConfigDict, rate: str, total: int, variables: Sequence[keras.Variable], name: str) -> Adam:
-    """Adam with the config's schedule, its state made.
+def build(
+    optim: ConfigDict, rate: str, total: int, variables: Sequence[keras.Variable], name: str, epochs: float = math.inf
+) -> keras.optimizers.Optimizer:
+    """The config's optimizer with its schedule, its state made.
 
     Args:
       optim: `config.optim`.
@@ -83,21 +85,31 @@ def build(optim: ConfigDict, rate: str, total: int, variables: Sequence[keras.Va
       total: updates that the whole run has.
       variables: what it trains.
       name: of the optimizer.
+      epochs: how often the whole run goes through its data; asked for where `optim.decay_epochs` is not 0.
 
     Raises:
-      UserError: a rate, a momentum or a schedule that makes no sense.
+      UserError: a rate, a momentum, an optimizer or a schedule that makes no sense.
     """
-    lr = optim[rate]
-    require(0 <= lr < math.inf, f"optim.{rate}", lr, "a number from 0, such as 1e-4")
-    for beta in ("beta_1", "beta_2"):
-        require(0 <= optim[beta] < 1, f"optim.{beta}", optim[beta], "0 to below 1")
-    require(0 <= optim.decay_from <= 1, "optim.decay_from", optim.decay_from, "a share of the run, 0 to 1")
-    require(optim.decay in ("linear", "step"), "optim.decay", optim.decay, "linear or step")
-    if optim.decay == "linear":
-        schedule = LinearDecay(lr, round(optim.decay_from * total), total)
+    require(optim.optimizer in ("adam", "sgd"), "optim.optimizer", optim.optimizer, "adam or sgd")
+    for momentum in ("beta_1", "beta_2", "momentum"):
+        require(0 <= optim[momentum] < 1, f"optim.{momentum}", optim[momentum], "0 to below 1")
+    schedule = _schedule(optim, rate, total, epochs)
+    if optim.optimizer == "sgd":
+        optimizer = keras.optimizers.SGD(schedule, optim.momentum, name=name)
     else:
-        require(0 < optim.decay_factor < math.inf, "optim.decay_factor", optim.decay_factor, "a positive number, such as 0.1")
-        schedule = StepDecay(lr, max(1, round(optim.decay_from * total)), optim.decay_factor)
-    optimizer = Adam(schedule, optim.beta_1, optim.beta_2, name=name)
+        optimizer = Adam(schedule, optim.beta_1, optim.beta_2, name=name)
     optimizer.build(variables)
     return optimizer
+
+
+def _schedule(optim, rate, total, epochs):
+    lr = optim[rate]
+    require(0 <= lr < math.inf, f"optim.{rate}", lr, "a number from 0, such as 1e-4")
+    require(0 <= optim.decay_from <= 1, "optim.decay_from", optim.decay_from, "a share of the run, 0 to 1")
+    require(0 <= optim.decay_epochs < math.inf, "optim.decay_epochs", optim.decay_epochs, "epochs, or 0 for optim.decay_from")
+    require(optim.decay in ("linear", "step"), "optim.decay", optim.decay, "linear or step")
+    part = min(optim.decay_epochs / epochs, 1.0) if optim.decay_epochs else optim.decay_from
+    if optim.decay == "linear":
+        return LinearDecay(lr, round(part * total), total)
+    require(0 < optim.decay_factor < math.inf, "optim.decay_factor", optim.decay_factor, "a positive number, such as 0.1")
+    return StepDecay(lr, max(1, round(part * total)), optim.decay_factor)

@@ -13,7 +13,7 @@ FRAME_MS = 60
 SHOWN_PX = 128  # smaller images are enlarged by whole factors, pixel by pixel
 SHEET_COLUMNS = 12
 FONT_PX = 11
-_NUMBERED = 20  # rows of a table of counts that still have room for the numbers
+NUMBERED, NAMED = 20, 100  # classes of a confusion matrix that leave room for numbers, and for names
 
 
 def grid(images: np.ndarray) -> np.ndarray:
@@ -54,25 +54,23 @@ def confusion(counts: np.ndarray, names: Sequence[str]) -> np.ndarray:
       names: of the K classes.
 
     Returns:
-      uint8 picture; the numbers stand in it where there are at most 20 classes.
+      uint8 picture; the numbers stand in it for up to 20 classes, the names beside it for up to 100.
     """
-    cell = 4 * FONT_PX if len(names) <= _NUMBERED else FONT_PX + 3
     font = ImageFont.load_default(FONT_PX)
-    left = min(16 * FONT_PX, 8 + int(max(map(font.getlength, names))))
+    cell = next(px for px, most in ((4 * FONT_PX, NUMBERED), (FONT_PX + 3, NAMED), (3, np.inf)) if len(names) <= most)
+    names = names if len(names) <= NAMED else []
+    side_px = min(16 * FONT_PX, 8 + int(max(map(font.getlength, names), default=0)))
+    middles = [(i + 0.5) * cell for i in range(len(counts))]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     shades = 255 - (shares[..., np.newaxis] * (255 - np.array([8, 48, 107]))).astype(np.uint8)  # white to dark blue
     table = shades.repeat(cell, 0).repeat(cell, 1)
-    side = np.full((len(table), left, 3), 255, np.uint8)
-    side = _written(side, [(2, (i + 0.5) * cell - FONT_PX / 2 - 2, name) for i, name in enumerate(names)])
-    if len(names) <= _NUMBERED:
-        for light in (False, True):
-            ink = (255, 255, 255) if light else (0, 0, 0)
-            words = [(j, i, str(counts[i, j])) for i, j in np.argwhere((shares > 0.5) == light) if counts[i, j]]
-            middles = [((x + 0.5) * cell - font.getlength(t) / 2, (y + 0.5) * cell - FONT_PX / 2 - 2, t) for x, y, t in words]
-            table = _written(table, middles, ink)
-    head = np.full((left, len(table), 3), 255, np.uint8)  # written as on the side, then turned to read upwards
-    head = _written(np.rot90(head, -1), [(2, (i + 0.5) * cell - FONT_PX / 2 - 2, name) for i, name in enumerate(names)])
-    head = np.concatenate([np.full((left, left, 3), 255, np.uint8), np.rot90(head)], axis=1)
+    if len(counts) <= NUMBERED:
+        for ink, places in (((0, 0, 0), shares <= 0.5), ((255, 255, 255), shares > 0.5)):
+            numbers = [(middles[j], middles[i], str(counts[i, j])) for i, j in np.argwhere(places & (counts > 0))]
+            table = _written(table, [(x - font.getlength(n) / 2, y - FONT_PX / 2 - 2, n) for x, y, n in numbers], ink)
+    side = np.full((len(table), side_px, 3), 255, np.uint8)
+    side = _written(side, [(2, y - FONT_PX / 2 - 2, name) for y, name in zip(middles, names, strict=False)])
+    head = np.pad(np.rot90(side), [(0, 0), (side_px, 0), (0, 0)], constant_values=255)  # to be read upwards
     return np.concatenate([head, np.concatenate([side, table], axis=1)])
 
 

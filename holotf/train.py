@@ -1,5 +1,6 @@
 """The training loop: one for every model and every strategy."""
 
+import functools
 import math
 import os
 import signal
@@ -85,7 +86,7 @@ def _loop(model, config, workdir, strategy, sources, checkpoints, pending):
 
     @tf.function(autograph=False)
     def iterate(batch, **options):
-        logs = strategy.run(step, args=(batch,), kwargs=options)
+        logs = strategy.run(lambda share: step(model.augment(share), **options), args=(batch,))
         return {k: strategy.reduce("MEAN", v, axis=None) for k, v in logs.items()}
 
     board = Board(workdir, config, active=worker == 0)
@@ -114,7 +115,8 @@ def _loop(model, config, workdir, strategy, sources, checkpoints, pending):
             if due["checkpoint"] or due.get("evaluate"):
                 checkpoints.save()
             if due.get("evaluate") and worker == 0:
-                board.scalars(metrics := evaluate.in_training(model, config, workdir, shown), shown)
+                show = functools.partial(board.pictures, images=shown)
+                board.scalars(metrics := evaluate.in_training(model, config, workdir, shown, show), shown)
                 name = config.evaluate.best
                 checkpoints.keep_best(name, metrics[name], evaluators.better()[name], beside=(run_folder.CONFIG,))
             if signals.caught:
@@ -169,7 +171,7 @@ def _settle(pending, checkpoints):
         if not all(map(math.isfinite, values.values())):
             losses = ", ".join(f"{k}={v:g}" for k, v in values.items() if k.startswith("loss/") or not math.isfinite(v))
             raise Diverged(
-                f"iteration {iteration} gave {losses}: lower optim.d_lr and optim.g_lr or set device.precision=float32; "
+                f"iteration {iteration} gave {losses}: lower the learning rates in config.optim or set device.precision=float32; "
                 f"the last good checkpoint is {checkpoints.latest or 'none yet'}"
             )
     names = dict.fromkeys(k for _, values in logs for k in values)  # not every iteration has every loss

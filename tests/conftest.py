@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from PIL import Image
 
 from configs import base
 from data_prep.__main__ import main as prepare
@@ -82,6 +83,22 @@ def furniture(tmp_path_factory):
     return str(folder)
 
 
+@pytest.fixture(scope="session")
+def colours(tmp_path_factory):
+    """Folder of noisy images of 32 px in three classes, 96 train and 24 test, by `data_prep folder`. Not to be written to."""
+    folder, rng = tmp_path_factory.mktemp("colours"), np.random.default_rng(0)
+    for split, count in (("train", 32), ("test", 8)):
+        for channel, name in enumerate(("red", "green", "blue")):
+            (folder / "source" / split / name).mkdir(parents=True)
+            for i in range(count):
+                image = rng.integers(0, 200, (32, 32, 3)).astype(np.uint8)
+                image[..., channel] += 55
+                Image.fromarray(image).save(folder / "source" / split / name / f"{i}.png")
+    flags = {"source": folder / "source", "out": folder / "data", "size": 32, "workers": 0}
+    assert prepare(["folder", *(f"--{key}={value}" for key, value in flags.items())]) == 0
+    return str(folder / "data")
+
+
 PUBLISHED = {  # the released networks, in small_config's terms
     "model.variant": "official",
     "model.renderer": "projection",
@@ -95,7 +112,8 @@ def small_config(data_dir="", **changes):
     name = changes.get("model.name")
     config = base.get_config(name if name in base.SECTIONS else "hologan")
     config.data.dir = str(data_dir)
-    config.model.image_size, config.model.gf, config.model.df, config.model.z_dim = 32, 4, 4, 8
+    sizes = {"image_size": 32, "gf": 4, "df": 4, "z_dim": 8, "network": "baseline", "classes": ("red", "green", "blue")}
+    config.model.update({key: size for key, size in sizes.items() if key in config.model})
     config.train.batch_size, config.train.kimg, config.train.log_kimg = 8, 0.064, 0.008
     config.train.sample_kimg = config.train.checkpoint_kimg = 0.032
     config.generate.seeds, config.generate.frames = (0, 1), 4
@@ -123,7 +141,7 @@ def train_on_replicas(config, count, batch, steps=2):
 
     @tf.function
     def step():
-        logs = strategy.run(model.train_step, args=(shares,))
+        logs = strategy.run(lambda share: model.train_step(model.augment(share)), args=(shares,))
         return {k: strategy.reduce("MEAN", v, axis=None) for k, v in logs.items()}
 
     return model, [{k: float(v) for k, v in step().items() if not k.startswith("grad_norm")} for _ in range(steps)]

@@ -109,7 +109,7 @@ def test_the_best_gives_way_only_to_a_better_one(squares, tmp_path):
     [
         ("images", 1, r"evaluate.images=1: use 2 or more"),
         ("kimg", -1.0, r"evaluate.kimg=-1: use 0 for none"),
-        ("best", "beauty", r"evaluate.best='beauty': use one of kid/mean, fid"),
+        ("best", "beauty", r"evaluate.best='beauty': use one of accuracy/top1, cross_entropy, kid/mean, fid"),
         ("extractor", "eyes", r"evaluate.extractor='eyes': use efficientnet_lite0"),
     ],
 )

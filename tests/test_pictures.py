@@ -28,20 +28,19 @@ def test_without_any_caption_there_is_no_room_for_one():
     assert pictures.captioned(images, ["", ""], columns=2).shape == (256, 512, 3)
 
 
-@pytest.mark.parametrize("classes", [2, 10, 30])
-def test_a_confusion_matrix_is_dark_where_a_row_is(classes):
+@pytest.mark.parametrize(("classes", "cell"), [(2, 44), (10, 44), (30, 14), (130, 3)])
+def test_a_confusion_matrix_is_dark_where_a_row_is(classes, cell):
     """Shares of the row, not counts: a rare class that is always taken for another stands out."""
     counts = np.zeros((classes, classes), int)
     counts[0, 0], counts[1, 0] = 1000, 3
     picture = pictures.confusion(counts, [f"class {i}" for i in range(classes)])
-    left = picture.shape[0] - classes * (4 * FONT if classes <= 20 else FONT + 3)
-    assert picture.shape == (picture.shape[0],) * 2 + (3,)
-    cell = (picture.shape[0] - left) // classes
-    corners = picture[left + 1 :: cell, left + 1 :: cell].astype(int).sum(axis=-1)[:classes, :classes]  # beside the numbers
+    side = len(picture) - classes * cell
+    assert picture.shape == (side + classes * cell, side + classes * cell, 3)
+    corners = picture[side::cell, side::cell].astype(int).sum(axis=-1)  # beside the numbers
     assert corners[0, 0] == corners[1, 0] < 200
     corners[:2, 0] = 3 * 255
     assert (corners == 3 * 255).all()
-    assert np.any(picture[left:, :left] < 128)
-    assert np.any(picture[:left, left:] < 128)
-    numbers = picture[left : left + cell, left : left + cell]
-    assert np.any(numbers != numbers[0, 0]) == (classes <= 20)
+    for names in (picture[side:, :side], picture[:side, side:]):
+        assert np.any(names < 128) == (classes <= pictures.NAMED)
+    numbers = picture[side : side + cell, side : side + cell]
+    assert np.any(numbers != numbers[0, 0]) == (classes <= pictures.NUMBERED)

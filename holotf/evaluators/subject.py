@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import os
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -30,8 +31,10 @@ class Subject:
     Args:
       model: what is judged.
       config: the experiment; `config.evaluate` says how.
+      show: function of {name: uint8 [H, W, 3]} that shows pictures, where they are to be seen.
 
     Attributes:
+      show: the same; it does nothing where none was given.
       notes: what a reader of the figures has to know, in the order in which it was said.
       alarms: those of the notes that are to be seen at once.
 
@@ -39,8 +42,9 @@ class Subject:
       UserError: the data are not there, or not whole.
     """
 
-    def __init__(self, model: Learner, config: ConfigDict):
+    def __init__(self, model: Learner, config: ConfigDict, show: Callable[[dict[str, np.ndarray]], None] | None = None):
         self.model, self.config, self.settings = model, config, config.evaluate
+        self.show = show or (lambda pictures: None)
         self.source = data.open_sources(config.data)
         self.notes, self.alarms = [], []
 

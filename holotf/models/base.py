@@ -1,6 +1,7 @@
 """What a model is: a `Learner` can be trained, a `Generative` one makes images, a `Turnable` one makes them from any view.
 
-Beside these: a `Volumetric` one makes a volume first, and a `Perceptive` one looks at images through convolutions.
+Beside these: a `Volumetric` one makes a volume first, a `Perceptive` one looks at images through convolutions, and a `Classifying`
+one names what they show.
 """
 
 import math
@@ -11,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from holotf import optimizers, views
-from holotf.errors import require
+from holotf import data, optimizers, views
+from holotf.errors import UserError, require
 from holotf.layers.spectral import update_spectral_norms
 from holotf.pictures import SHEET_COLUMNS, grid
 from holotf.servable import endpoint, serve
@@ -75,6 +76,13 @@ class Learner(keras.Model):
         """Further arguments of `train_step` in an iteration, counted from 0: Python values, each of them a trace."""
         return {}
 
+    def augment(self, batch: dict) -> dict:
+        """The batch that `train_step` is given, of the one that was read: the loop calls it, in the same replica.
+
+        It is not compiled with the step, since XLA knows no resampling of images.
+        """
+        return batch
+
     def train_step(self, batch: dict) -> dict:
         """One iteration.
 
@@ -98,9 +106,21 @@ class Learner(keras.Model):
         """What TensorBoard shows of a model in training: {name: uint8 [H, W, 3] array}."""
         return {}
 
-    def _optimizer(self, player: str, rate: str, total: int, variables) -> optimizers.Adam:
-        """Adam of one player; `rate` is the key of its learning rate in `config.optim`, `total` the run's updates."""
-        return optimizers.build(self.config.optim, rate, total, variables, f"{player}_adam")
+    def _optimizer(self, player: str, rate: str, total: int, variables) -> keras.optimizers.Optimizer:
+        """That of one player; `rate` is the key of its learning rate in `config.optim`, `total` the run's updates."""
+        optim = self.config.optim
+        epochs = self._epochs() if optim.decay_epochs > 0 else math.inf
+        return optimizers.build(optim, rate, total, variables, f"{player}_{optim.optimizer}", epochs)
+
+    def _epochs(self):
+        """How often the run goes through its data."""
+        try:
+            source = data.open_sources(self.config.data, whole=False)
+            if isinstance(source, dict):
+                raise UserError("several data sets have no one epoch")
+        except UserError as error:
+            raise UserError(f"optim.decay_epochs={self.config.optim.decay_epochs:g}: {error}; or use 0 and decay_from") from error
+        return self.iterations * self.config.train.batch_size / source.count
 
     def _apply(self, tape, loss, variables, optimizer):
         """One update. Keras sums gradients over replicas, hence the division: the global loss is the mean."""
@@ -300,3 +320,67 @@ class Volumetric(Turnable):
         From -1 (nothing there, or the far face of the volume) to 1 (its near face).
         """
         raise NotImplementedError
+
+
+class Classifying(Learner):
+    """A model that tells which class an image is of.
+
+    A subclass has `logits`, and tells what is served by `served_variables`.
+
+    Args:
+      config: the whole experiment (configs/base.py); `model.classes` names the classes, or else the labels of `data.dir` do.
+
+    Attributes:
+      class_names: of the classes, in the order of their numbers.
+
+    Raises:
+      UserError: nothing names the classes, or `model.classes` names others than as many as the data have.
+    """
+
+    FEATURES = ("image", "label")
+
+    def __init__(self, config: ConfigDict):
+        super().__init__(config)
+        self.class_names = _class_names(config)
+
+    def logits(self, images: tf.Tensor) -> tf.Tensor:
+        """uint8 [B, H, W, 3] -> [B, classes] float32."""
+        raise NotImplementedError
+
+    def served_variables(self) -> Sequence[keras.Variable]:
+        """The Keras variables that `logits` reads."""
+        raise NotImplementedError
+
+    @tf.function(autograph=False)
+    def log_probabilities(self, images: tf.Tensor) -> tf.Tensor:
+        """uint8 [B, H, W, 3] -> [B, classes] float32."""
+        return tf.nn.log_softmax(self.logits(images))
+
+    def servable(self) -> tuple[tf.Module, dict]:
+        """(module, signatures) to export: `predict`, images -> the name of the most probable class, and all probabilities."""
+        size = self.config.model.image_size
+
+        def predict(images):
+            probabilities = tf.nn.softmax(self.logits(images))
+            return {"classes": tf.gather(self.class_names, tf.argmax(probabilities, axis=-1)), "probabilities": probabilities}
+
+        predict = endpoint(predict, images=([None, size, size, 3], tf.uint8))
+        return serve(self.served_variables(), "predict", {"predict": predict})
+
+
+def _class_names(config):
+    """Those of the config, or else of the data."""
+    named = config.model.classes
+    usable = isinstance(named, (tuple, list)) and all(isinstance(n, str) and n for n in named) and len(set(named)) == len(named)
+    require(usable, "model.classes", named, "names, each once, such as ('cat', 'dog'), or () for those of the data's labels")
+    try:
+        labelled = data.class_names(data.Source(config.data, data.open_folder(config.data, whole=False)), "label")
+    except UserError as error:
+        if not named:
+            raise UserError(f"model.classes=(): {error}; or name the classes here") from error
+        labelled = None
+    found = tuple(named or labelled or ())
+    require(len(found) >= 2, "model.classes", named, "two or more names: the labels of the data have none")
+    if labelled and len(found) != len(labelled):
+        raise UserError(f"model.classes={named!r}: the labels of {config.data.dir} are {len(labelled)}: {', '.join(labelled)}")
+    return found

@@ -34,6 +34,12 @@ CASES = {
         "train.g_steps": 2,
     },
     "vae": {"model.name": "vae"},
+    "classifier": {
+        "model.name": "classifier",
+        "model.network": "improved",
+        "optim.optimizer": "sgd",
+        "train.augmentation": "significant",
+    },
 }
 
 
@@ -42,9 +48,11 @@ def measure(changes):
     keras.utils.set_random_seed(0)
     config = small_config(**changes)
     model = models.build(config)
-    step = tf.function(model.train_step, autograph=False)
+    step = tf.function(lambda batch: model.train_step(model.augment(batch)), autograph=False)
     images = np.random.default_rng(0).integers(0, 256, (ITERATIONS, config.train.batch_size, 32, 32, 3)).astype(np.uint8)
-    logs = [{k: float(v) for k, v in step({"image": tf.constant(batch)}).items()} for batch in images]
+    labels = tf.range(config.train.batch_size, dtype=tf.int64) % 3
+    given = [{name: {"image": batch, "label": labels}[name] for name in model.FEATURES} for batch in images]
+    logs = [{k: float(v) for k, v in step(batch).items()} for batch in given]
     weights, digest = {}, hashlib.sha256()
     for name in model.PARTS:
         values = [v.numpy() for v in getattr(model, name).variables]

@@ -1,0 +1,47 @@
+"""Classifiers of CIFAR-10: PyTorch's tutorial network, and a deeper one.
+
+    python main.py --config configs/classifier_cifar10.py:baseline
+    python main.py --config configs/classifier_cifar10.py:improved
+    python -m benchmarks.augmentation                                 # baseline under augmentation; the study
+
+Data      `catalogue cifar10` downloads it; where only images are at hand:
+          python -m data_prep folder --source ARCHIVE --crop none --size 32 --out data/cifar32
+          (train/ and test/ become the splits, the folders in them the classes)
+Result    not run in full yet
+An epoch is 50,000 images, and is followed by an evaluation on the 10,000 test images; the best checkpoint is kept.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+from holotf.errors import UserError
+
+VARIANTS = ("baseline", "improved")
+EPOCH_KIMG = 50.0
+
+
+def get_config(variant: str = "improved") -> ConfigDict:
+    """Five epochs of SGD with momentum at one rate (baseline), or ten of Adam at a falling one, with mirrored copies (improved)."""
+    if variant not in VARIANTS:
+        raise UserError(f"classifier_cifar10:{variant}: use one of {', '.join(VARIANTS)}")
+    config = base.get_config("classifier")
+    config.data.dir = "data/cifar32"
+    config.data.prepare = "catalogue cifar10 --crop none --size 32"
+    config.model.network = variant
+    config.train.checkpoint_kimg = config.train.sample_kimg = config.evaluate.kimg = EPOCH_KIMG
+    if variant == "baseline":
+        config.model.dropout = config.model.spatial_dropout = 0.0
+        config.optim.optimizer = "sgd"
+        config.optim.lr = 0.01
+        config.optim.decay_from = 0.5
+        config.train.batch_size = 50
+        config.train.kimg = 5 * EPOCH_KIMG
+        config.train.log_kimg = 0.5  # ten updates
+    else:
+        config.data.flip = True
+        config.optim.decay_from = 0.2
+        config.train.batch_size = 50
+        config.train.kimg = 10 * EPOCH_KIMG
+        config.train.log_kimg = 0.05  # every update
+        config.device.precision = "mixed_bfloat16"
+    return config
