@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from holotf.serving import openapi, pictures, tensors
+from holotf.serving import openapi, page, pictures, tensors
 from holotf.serving.exported import Exported
 from holotf.serving.gate import Gate, error
 from holotf.serving.metrics import Metrics
@@ -80,7 +80,7 @@ class _Api:
         )
         allowed = Middleware(CORSMiddleware, allow_origins=[cors], allow_methods=["GET", "POST"], allow_headers=["Content-Type"])
         return Starlette(
-            routes=[*self._of_the_model(), *self._of_the_server()],
+            routes=[*self._of_the_model(), *self._of_the_server(), *page.routes()],
             middleware=[allowed, gate] if cors else [gate],
             exception_handlers={HTTPException: _refused, Exception: _broke},
             lifespan=self._lifespan,

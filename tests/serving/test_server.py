@@ -185,7 +185,7 @@ REFUSED = [
     ("GET", "/versions/99999999999999999999", None, 400, "Malformed request: GET /v1/models/chairs/versions/99999999999999999999"),
     ("GET", "///v1/models", None, 400, "Malformed request: GET /v1/models"),
     ("POST", ":classify", ONE, 400, "Malformed request: POST /v1/models/chairs:classify"),
-    ("GET", "///", None, 404, "Malformed request: GET /"),
+    ("GET", "///favicon.ico", None, 404, "Malformed request: GET /favicon.ico"),
     ("GET", ":predict", None, 405, "Malformed request: GET /v1/models/chairs:predict"),
     ("DELETE", "", None, 405, "Malformed request: DELETE /v1/models/chairs"),
     ("PUT", "/image", None, 405, "Malformed request: PUT /v1/models/chairs/image"),

@@ -1,0 +1,353 @@
+// The page: what the visitor does becomes an object and a view, which frames.js shows.
+//
+// Addresses: ?server=http://HOST:PORT[/v1/models/NAME] shows another server's model, TensorFlow Serving's too (it needs NAME, and
+// ?card=URL for the ranges of its views); #seed=5&azimuth_deg=40&elevation_deg=20&scale=1 is an object and a view.
+
+import { Frames } from "./frames.js";
+import { Away, Model } from "./model.js";
+import { Kept, between, drawn, named, read, written } from "./objects.js";
+import { STEPS, Turn } from "./turn.js";
+
+const DRAG_DEG = 0.5; // a pixel
+const WHEEL = 0.001; // of the scale's logarithm, a pixel of the wheel
+const KEY_SCALE = 1.05;
+const SHOWN = 500; // frames that are remembered
+const UNITS = { azimuth_deg: "°", elevation_deg: "°", scale: "" };
+
+// What was shown, for tests and measurements: of each frame {object, azimuth_deg, elevation_deg, scale, latency_ms, kept};
+// latency_ms from what the visitor did to the drawn canvas, kept: it lay there already. requests: {inFlight, most, sent}.
+window.holotf = { shown: [], requests: { inFlight: 0, most: 0, sent: 0 } };
+
+const $ = (id) => document.getElementById(id);
+const picture = $("picture");
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+
+let model, turn, frames, kept;
+let object = null;
+let troubled = false;
+let walked = null; // latents of the two ends of the walk, by their texts
+
+function say(text, trouble = false) {
+  troubled = trouble;
+  $("status").textContent = text;
+  $("status").classList.toggle("trouble", trouble);
+}
+
+// Runs what a button asks for; what goes wrong is said.
+const doing = (action) => async (event) => {
+  try {
+    await action(event);
+  } catch (error) {
+    say(error.message, true);
+  }
+};
+
+// --- showing
+
+function draw(bitmap, { object: shown, view, since, kept: there }) {
+  if (picture.width !== bitmap.width || picture.height !== bitmap.height) [picture.width, picture.height] = [bitmap.width, bitmap.height];
+  picture.getContext("2d").drawImage(bitmap, 0, 0);
+  window.holotf.shown.push({ object: written(shown), ...view, latency_ms: performance.now() - since, kept: there });
+  window.holotf.shown.splice(0, window.holotf.shown.length - SHOWN);
+  if (troubled) say("");
+}
+
+function want(since = performance.now()) {
+  frames.want(object, turn.view(), since, turn.ahead());
+  for (const key of Object.keys(STEPS)) {
+    if (!turn.free(key)) continue;
+    const value = turn.view()[key];
+    $(key).value = value;
+    $(key).nextElementSibling.value = `${key === "scale" ? value.toFixed(2) : value}${UNITS[key]}`;
+  }
+  settle();
+}
+
+// When the hand rests: the link, and what a screen reader says. Not before, as both are slow.
+const settle = (() => {
+  let timer;
+  return () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      const view = turn.view();
+      const angles = turn.turns ? `, azimuth ${view.azimuth_deg}°, elevation ${view.elevation_deg}°` : "";
+      picture.setAttribute("aria-label", named(object) + angles);
+      $("name").textContent = named(object);
+      history.replaceState(null, "", `#${written(object)}${turn.turns ? `&${new URLSearchParams(view)}` : ""}`);
+      if (!troubled && !turn.playing) say(named(object) + angles);
+    }, 400);
+  };
+})();
+
+function choose(chosen, since) {
+  object = chosen;
+  for (const button of document.querySelectorAll("#kept .object")) {
+    button.setAttribute("aria-current", String(button.dataset.object === written(object)));
+  }
+  want(since);
+}
+
+function follow(text) {
+  const told = new URLSearchParams(text);
+  for (const key of Object.keys(STEPS)) if (told.has(key)) turn.set(key, Number(told.get(key)));
+  choose(read(text, model.zDim) ?? object ?? drawn());
+}
+
+// --- turning
+
+let last = null; // time of the last step of what goes on by itself
+function go(now) {
+  const moved = turn.go(Math.min((now - (last ?? now)) / 1000, 0.1));
+  last = now;
+  if (moved || turn.playing) {
+    want(now);
+    requestAnimationFrame(go);
+  } else {
+    last = null;
+  }
+}
+
+function start() {
+  if (last === null) requestAnimationFrame(go);
+}
+
+function play(on) {
+  turn.playing = on;
+  $("play").setAttribute("aria-pressed", String(on));
+  $("play").textContent = on ? "Pause" : "Turntable";
+  if (on) start();
+  else settle();
+}
+
+// The object follows the hand: to the left shows more of its right side, as the camera's azimuth grows; down shows its top.
+function drag() {
+  const held = new Map(); // pointers, [x, y]
+  let spread = null;
+  let moved = 0; // time of the last move
+  picture.addEventListener("pointerdown", (event) => {
+    picture.setPointerCapture(event.pointerId);
+    held.set(event.pointerId, [event.clientX, event.clientY]);
+    turn.speed = 0;
+    spread = null;
+    if (turn.playing) play(false);
+  });
+  picture.addEventListener("pointermove", (event) => {
+    if (!held.has(event.pointerId)) return;
+    const [x, y] = held.get(event.pointerId);
+    held.set(event.pointerId, [event.clientX, event.clientY]);
+    if (held.size === 2) {
+      const [a, b] = [...held.values()];
+      const now = Math.hypot(a[0] - b[0], a[1] - b[1]);
+      if (spread) turn.by(0, 0, now / spread);
+      spread = now;
+    } else if (held.size === 1) {
+      const azimuth = (x - event.clientX) * DRAG_DEG;
+      turn.by(azimuth, (event.clientY - y) * DRAG_DEG);
+      const seconds = Math.max((event.timeStamp - moved) / 1000, 0.004);
+      turn.speed = 0.7 * turn.speed + 0.3 * (azimuth / seconds);
+    }
+    moved = event.timeStamp;
+    want(event.timeStamp);
+  });
+  const released = (event) => {
+    held.delete(event.pointerId);
+    spread = null;
+    const rested = event.timeStamp - moved > 60; // ms: the hand had stopped before it let go
+    if (held.size || rested || calm.matches) turn.speed = 0;
+    else start();
+  };
+  for (const name of ["pointerup", "pointercancel"]) picture.addEventListener(name, released);
+  picture.addEventListener(
+    "wheel",
+    (event) => {
+      if (!turn.free("scale")) return;
+      event.preventDefault();
+      turn.by(0, 0, Math.exp(-event.deltaY * WHEEL));
+      want(event.timeStamp);
+    },
+    { passive: false },
+  );
+}
+
+function keys() {
+  const steps = {
+    ArrowLeft: [2 * STEPS.azimuth_deg, 0],
+    ArrowRight: [-2 * STEPS.azimuth_deg, 0],
+    ArrowUp: [0, -2 * STEPS.elevation_deg],
+    ArrowDown: [0, 2 * STEPS.elevation_deg],
+    "+": [0, 0, KEY_SCALE],
+    "=": [0, 0, KEY_SCALE], // + without Shift
+    "-": [0, 0, 1 / KEY_SCALE],
+  };
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.altKey || event.metaKey || event.target.closest("input, select")) return;
+    if (event.key === "n") choose(drawn(), event.timeStamp);
+    else if (event.key === " " && turn.turns && !event.target.closest("button")) play(!turn.playing);
+    else if (event.key in steps && turn.turns) {
+      turn.speed = 0;
+      turn.by(...steps[event.key]);
+      want(event.timeStamp);
+    } else return;
+    event.preventDefault();
+  });
+}
+
+// --- what is kept, and the walk
+
+function strip() {
+  const entry = ({ object: text, picture: address }) => {
+    const [item, button, image, drop] = ["li", "button", "img", "button"].map((name) => document.createElement(name));
+    const name = named(read(text, model.zDim));
+    Object.assign(image, { src: address, alt: name, width: 64, height: 64 });
+    Object.assign(button, { type: "button", className: "object" });
+    button.dataset.object = text;
+    button.setAttribute("aria-current", String(text === written(object)));
+    button.append(image);
+    button.addEventListener("click", (event) => choose(read(text, model.zDim), event.timeStamp));
+    Object.assign(drop, { type: "button", className: "drop", textContent: "×" });
+    drop.setAttribute("aria-label", `Drop ${name}`);
+    drop.addEventListener("click", () => (kept.drop(text), strip()));
+    item.append(button, drop);
+    return item;
+  };
+  $("kept").replaceChildren(...kept.list.map(entry));
+  $("none").hidden = kept.list.length > 1;
+  $("walk").hidden = kept.list.length < 2;
+  const chosen = [$("from").value, $("to").value];
+  for (const [i, select] of [$("from"), $("to")].entries()) {
+    select.replaceChildren(...kept.list.map(({ object: text }) => new Option(named(read(text, model.zDim)), text)));
+    const there = kept.list.some((one) => one.object === chosen[i]);
+    select.value = there ? chosen[i] : kept.list[Math.min(1 - i, kept.list.length - 1)]?.object;
+  }
+  if ($("from").value === $("to").value) $("to").selectedIndex = ($("from").selectedIndex + 1) % Math.max(kept.list.length, 1);
+}
+
+async function walk(event) {
+  const ends = [$("from").value, $("to").value];
+  const t = $("way").value / 100;
+  $("way").setAttribute("aria-valuetext", `${$("way").value} % of the way`);
+  if (walked?.ends.join() !== ends.join()) {
+    const latents = await Promise.all(ends.map((text) => model.latent(read(text, model.zDim))));
+    walked = { ends, latents };
+  }
+  if (t !== $("way").value / 100) return; // the slider has moved on while the latents came
+  const end = { 0: ends[0], 1: ends[1] }[t];
+  choose(end ? read(end, model.zDim) : { z: between(...walked.latents, t, model.uniform) }, event.timeStamp);
+}
+
+// --- what is taken away
+
+function save(blob, ending) {
+  const link = document.createElement("a");
+  const what = "seed" in object ? `object-${object.seed}` : "object";
+  Object.assign(link, { href: URL.createObjectURL(blob), download: `${model.name}-${what}.${ending}` });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+}
+
+const png = () => new Promise((resolve) => picture.toBlob(resolve, "image/png")).then((blob) => save(blob, "png"));
+
+async function gif() {
+  say("Making the film…");
+  save(await model.film(object, turn.view()), "gif");
+  say("The film is saved.");
+}
+
+async function link() {
+  await navigator.clipboard.writeText(location.href);
+  say("The link to this object and view is in the clipboard.");
+}
+
+// --- the page
+
+function theme() {
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  let chosen = localStorage.getItem("holotf.theme");
+  const set = () => {
+    const dark = chosen ? chosen === "dark" : system.matches;
+    document.documentElement.dataset.theme = dark ? "dark" : "light";
+    $("theme").setAttribute("aria-pressed", String(dark));
+  };
+  $("theme").addEventListener("click", () => {
+    chosen = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
+    localStorage.setItem("holotf.theme", chosen);
+    set();
+  });
+  system.addEventListener("change", set);
+  set();
+}
+
+function about() {
+  document.title = `${model.name} · holotf`;
+  $("title").textContent = model.name;
+  const data = (model.card?.data ?? []).map(({ name, licence }) => (licence ? `${name} (${licence})` : name)).join(", ");
+  $("about").textContent = [
+    turn.turns ? "Objects that a network imagined, and that you can turn." : "Images that a network imagined. This model does not turn them.",
+    model.size ? `${model.size} px.` : "",
+    data ? `Learnt from ${data}.` : "",
+  ].join(" ");
+  const keysOf = turn.turns ? ["Drag, or arrow keys: turn."] : [];
+  if (turn.free("scale")) keysOf.push("Wheel, pinch, or + and −: scale.");
+  if (turn.turns) keysOf.push("Space: turntable.");
+  $("keys").textContent = [...keysOf, "N: new object."].join(" ");
+}
+
+function controls() {
+  picture.classList.toggle("turns", turn.turns);
+  $("view").hidden = $("play").hidden = !turn.turns;
+  $("gif").hidden = !turn.turns || !model.ours;
+  for (const key of Object.keys(STEPS)) {
+    $(key).parentElement.hidden = !turn.free(key);
+    [$(key).min, $(key).max] = turn.ranges[key];
+    $(key).step = STEPS[key];
+    $(key).addEventListener("input", (event) => {
+      turn.speed = 0;
+      if (turn.playing) play(false);
+      turn.set(key, Number($(key).value));
+      want(event.timeStamp);
+    });
+  }
+  if (turn.turns) drag();
+  keys();
+  $("new").addEventListener("click", (event) => choose(drawn(), event.timeStamp));
+  $("play").addEventListener("click", () => play(!turn.playing));
+  $("keep").addEventListener("click", () => (kept.add(written(object), picture.toDataURL("image/png")), strip()));
+  for (const id of ["from", "to", "way"]) $(id).addEventListener("input", doing(walk));
+  $("png").addEventListener("click", doing(png));
+  $("gif").addEventListener("click", doing(gif));
+  $("link").addEventListener("click", doing(link));
+  $("pixels").addEventListener("click", () => {
+    $("pixels").setAttribute("aria-pressed", String(picture.classList.toggle("pixels")));
+  });
+  addEventListener("hashchange", () => follow(location.hash.slice(1)));
+}
+
+async function open() {
+  const query = new URLSearchParams(location.search);
+  const address = new URL(query.get("server") || ".", location.href).href;
+  for (;;) {
+    try {
+      return await Model.open(address, query.get("card"));
+    } catch (error) {
+      if (!(error instanceof Away)) throw error;
+      say("The server is away. Trying again…", true);
+      await new Promise((resolve) => setTimeout(resolve, 2000));
+    }
+  }
+}
+
+theme();
+try {
+  model = await open();
+  [turn, kept] = [new Turn(model), new Kept(model)];
+  const trouble = (text) => say(text ?? "The server is back.", text !== null);
+  frames = new Frames(model, draw, trouble, window.holotf.requests);
+  about();
+  controls();
+  document.querySelector("main").hidden = false;
+  say("");
+  follow(location.hash.slice(1));
+  strip();
+} catch (error) {
+  say(error.message, true);
+}

@@ -1,0 +1,119 @@
+// The model behind the page: our server with its card and pictures, or TensorFlow Serving, which has :predict and metadata alone.
+
+// The server cannot be reached or is overfull: the same request may be answered later.
+export class Away extends Error {}
+
+// Ranges of a model that turns and has no card: a turn round, seen from the side to somewhat above.
+const DEFAULT_RANGES = { azimuth_deg: [0, 360], elevation_deg: [0, 45], scale: [1, 1] };
+const FRAMES = 36; // of a film
+const ANSWER_MS = 30000; // after which a server that says nothing is away
+
+async function ask(url, { body, signal, read = (response) => response.json() } = {}) {
+  const limits = [AbortSignal.timeout(ANSWER_MS), ...(signal ? [signal] : [])];
+  let response;
+  try {
+    // A string goes as text/plain, which another origin may send without asking first (CORS's preflight); no server of ours looks.
+    const options = body ? { method: "POST", body: JSON.stringify(body) } : {};
+    response = await fetch(url, { ...options, signal: AbortSignal.any(limits) });
+    if (response.ok) return await read(response);
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new Away(error.message);
+  }
+  if ([502, 503, 504].includes(response.status)) throw new Away(`status ${response.status}`);
+  const told = await response.json().catch(() => ({}));
+  throw new Error(told.error ?? `${url}: status ${response.status}`);
+}
+
+export class Model {
+  // url: .../v1/models/NAME; card: of the export, or null; signatures: {name: {inputs: {name: [sizes]}}};
+  // ours: whether the server makes pictures and films.
+  constructor(url, card, signatures, ours) {
+    Object.assign(this, { url, card, signatures, ours, name: decodeURIComponent(url.split("/").pop()) });
+    const { inputs } = signatures.serving_default;
+    this.zDim = inputs.z?.at(-1);
+    this.inputs = inputs;
+    this.turns = "azimuth_deg" in inputs && (!card || card.views !== null);
+    const ranges = card?.views?.ranges ?? DEFAULT_RANGES;
+    this.ranges = Object.fromEntries(Object.keys(DEFAULT_RANGES).map((key) => [key, ranges[key]]));
+    this.closes = card?.views?.azimuth_closes_circle ?? true;
+    this.uniform = !card || (card.latent?.distribution ?? "").startsWith("uniform");
+    this.latentRange = (this.uniform && card?.latent?.range) || [-1, 1];
+    this.size = card?.model.image_size;
+  }
+
+  // address: of a server, or .../v1/models/NAME below it; cardUrl: of a card that the server does not have, or null.
+  static async open(address, cardUrl) {
+    let url = address.replace(/\/+$/, "");
+    if (!/\/v1\/models\/[^/]+/.test(url)) {
+      const health = await ask(`${url}/healthz`).catch((error) => {
+        if (error instanceof Away) throw error;
+        throw new Error("This server does not name its model: use ?server=http://HOST:PORT/v1/models/NAME");
+      });
+      url = `${url}/v1/models/${health.model}`;
+    }
+    // TensorFlow Serving has no card, and says so without what lets another origin read it: then only metadata tells who it is.
+    const own = await ask(`${url}/card`).catch(() => null);
+    const metadata = await ask(`${url}/metadata`);
+    const told = metadata.metadata.signature_def.signature_def;
+    const sizes = ([key, { tensor_shape: shape }]) => [key, (shape.dim ?? []).map((dim) => Number(dim.size))];
+    const signatures = Object.fromEntries(
+      Object.entries(told).map(([key, { inputs }]) => [key, { inputs: Object.fromEntries(Object.entries(inputs).map(sizes)) }]),
+    );
+    if (!("z" in (signatures.serving_default?.inputs ?? {}))) throw new Error("This model makes no images of latents: there is nothing to show.");
+    return new Model(url, own ?? (cardUrl ? await ask(cardUrl) : null), signatures, own !== null);
+  }
+
+  // Whether it answers again, and as the same model.
+  async alive() {
+    const told = await ask(`${this.url}/metadata`);
+    return this.zDim === Number(told.metadata.signature_def.signature_def.serving_default.inputs.z?.tensor_shape.dim.at(-1).size);
+  }
+
+  // An ImageBitmap of an object ({seed} or {z}) from a view.
+  async image(object, view, signal) {
+    if (!this.ours) return this.#predicted(object, view, signal);
+    const asked = { ...(this.turns ? view : {}), format: "png" };
+    const read = async (response) => createImageBitmap(await response.blob());
+    if ("seed" in object) return ask(`${this.url}/image?${new URLSearchParams({ seed: object.seed, ...asked })}`, { signal, read });
+    return ask(`${this.url}/image`, { body: { z: [...object.z], ...asked }, signal, read });
+  }
+
+  async #predicted(object, view, signal) {
+    const row = { z: [...(await this.latent(object))], ...(this.turns ? view : {}) };
+    const instance = Object.fromEntries(Object.entries(this.inputs).map(([key, sizes]) => [key, row[key] ?? Array(sizes.at(-1)).fill(0)]));
+    const { predictions } = await ask(`${this.url}:predict`, { body: { instances: [instance] }, signal });
+    const rows = predictions[0].images ?? predictions[0];
+    const rgba = rows.flatMap((line) => line.flatMap(([r, g, b]) => [r, g, b, 255]));
+    return createImageBitmap(new ImageData(Uint8ClampedArray.from(rgba), rows[0].length));
+  }
+
+  // The latent of an object; of a seed the one that the model's own files have, where the export can tell.
+  async latent(object) {
+    if ("z" in object) return object.z;
+    if (!("latents" in this.signatures)) return this.#drawn(object.seed);
+    const { outputs } = await ask(`${this.url}:predict`, { body: { signature_name: "latents", inputs: { seed: [object.seed] } } });
+    return Float32Array.from((outputs.z ?? outputs)[0]);
+  }
+
+  #drawn(seed) {
+    let state = seed;
+    const random = () => {
+      // mulberry32: a hash of a counter; Math.random takes no seed.
+      state = (state + 0x6d2b79f5) | 0;
+      let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+      mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+      return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+    };
+    const [low, high] = this.latentRange;
+    const normal = () => Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
+    return Float32Array.from({ length: this.zDim }, () => (this.uniform ? low + (high - low) * random() : normal()));
+  }
+
+  // A GIF of a turn, made by the server.
+  film(object, { elevation_deg, scale }) {
+    const kind = "seed" in object ? { seed: object.seed } : { z: [...object.z] };
+    const body = { ...kind, elevation_deg, scale, frames: FRAMES, format: "gif" };
+    return ask(`${this.url}/turntable`, { body, read: (response) => response.blob() });
+  }
+}
