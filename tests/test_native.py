@@ -1,10 +1,10 @@
 """Our kernels against the operations they stand for; and that the project does without them where it must."""
 
 import concurrent.futures
-import contextlib
 import functools
 import hashlib
 import os
+import shlex
 import subprocess
 import sys
 
@@ -14,12 +14,9 @@ import tensorflow as tf
 from conftest import ROOT
 
 from holotf import native
-from holotf.layers import convolution, normalise, rigid, tiles
+from holotf.layers import convolution, normalise, rigid
 
 needs_kernels = pytest.mark.skipif(native.kernels() is None, reason="our kernels cannot be built here")
-needs_tiles = pytest.mark.skipif(
-    not hasattr(native.kernels(), "holotf_gather"), reason="this processor does not multiply matrices of bfloat16"
-)
 RNG = np.random.default_rng(0)
 
 
@@ -27,24 +24,33 @@ def random(*shape, dtype=tf.float32):
     return tf.cast(RNG.normal(size=shape), dtype)
 
 
+def precise(x):
+    return x if x.dtype == tf.float64 else tf.cast(x, tf.float32)
+
+
 def value_and_gradients(function, inputs, weigh=np.random.Generator.standard_normal):
-    """The function, and the gradients of its sum under fixed random weights, as float32 arrays."""
+    """The function, and the gradients of its sum under fixed random weights, as arrays of float32 (float64 for a float64 y)."""
     with tf.GradientTape() as tape:
         tape.watch(inputs)
         y = function(*inputs)
-        weights = weigh(np.random.default_rng(1), size=y.shape).astype(np.float32)
-        total = tf.reduce_sum(tf.cast(y, tf.float32) * weights)
-    return [tf.cast(t, tf.float32).numpy() for t in (y, *tape.gradient(total, inputs))]
+    weights = weigh(np.random.default_rng(1), size=y.shape).astype(np.float32)
+    return [precise(t).numpy() for t in (y, *tape.gradient(y, inputs, tf.cast(weights, y.dtype)))]
 
 
 def assert_close(function, *inputs, tolerance, measured=value_and_gradients):
-    """Our kernels, in the inputs' type, against TensorFlow's operations in float32; in units of each result's largest value."""
+    """Our kernels, in the inputs' types, against TensorFlow's operations in float64.
+
+    Args:
+      function: of the inputs.
+      tolerance: of every result, or of each, in units of its largest value.
+      measured: (function, inputs) -> results.
+    """
     ours = measured(function, inputs)
     with native.off():
-        theirs = measured(function, [tf.cast(t, tf.float32) for t in inputs])
-    for a, b in zip(ours, theirs, strict=True):
+        theirs = measured(function, [tf.cast(t, tf.float64) for t in inputs])
+    for a, b, each in zip(ours, theirs, np.broadcast_to(tolerance, len(ours)), strict=True):
         assert np.abs(b).max() > 0
-        np.testing.assert_allclose(a, b, atol=tolerance * np.abs(b).max(), rtol=0)
+        np.testing.assert_allclose(a, b, atol=each * np.abs(b).max(), rtol=0)
 
 
 @needs_kernels
@@ -64,20 +70,18 @@ def test_instance_norm(dtype, tolerance, style):
 @pytest.mark.parametrize(("dtype", "tolerance"), [(tf.float32, 2e-6), (tf.bfloat16, 1e-2)])
 def test_resampling(dtype, tolerance):
     views = tf.constant([[30, 20, 1, 0, 0, 0], [200, -70, 0.6, 0.3, -0.2, 0.1], [77, 45, 1.7, 0, 0.5, 0]], tf.float32)
-    matrix = rigid.inverse_view_matrix(views)
-    assert_close(lambda v: rigid.resample(v, matrix), random(3, 6, 6, 6, 5, dtype=dtype), tolerance=tolerance)
+    assert_close(rigid.resample, random(3, 6, 6, 6, 5, dtype=dtype), rigid.inverse_view_matrix(views), tolerance=tolerance)
 
 
 def second_order(function, inputs):
-    """Gradients of a penalty on the gradient to the first input, as float32 arrays: of all inputs."""
+    """Gradients of a penalty on the gradient to the first input, as arrays of float32 or float64: of all inputs."""
     with tf.GradientTape() as outer:
         outer.watch(inputs)
         with tf.GradientTape() as tape:
             tape.watch(inputs[0])
-            y = tf.cast(function(*inputs), tf.float32)
-            total = tf.reduce_sum(tf.sin(y))  # not linear, so that every input has a part in the gradient
-        penalty = tf.reduce_sum(tf.square(tf.cast(tape.gradient(total, inputs[0]), tf.float32)))
-    return [tf.cast(t, tf.float32).numpy() for t in outer.gradient(penalty, inputs)]
+            total = tf.reduce_sum(tf.sin(precise(function(*inputs))))  # not linear, so that every input has a part in the gradient
+        penalty = tf.reduce_sum(tf.square(precise(tape.gradient(total, inputs[0]))))
+    return [precise(t).numpy() for t in outer.gradient(penalty, inputs)]
 
 
 @needs_kernels
@@ -90,126 +94,19 @@ def test_an_operation_of_ours_can_be_differentiated_twice():
     assert_close(rigid.resample, random(2, 4, 4, 4, 3), rigid.inverse_view_matrix(views), tolerance=1e-4, measured=second_order)
 
 
-class StandIn:
-    """The three convolutions of our kernels and their sums, by TensorFlow's operations, on any processor."""
-
-    def holotf_gather(self, large, weights, bias, out, kernel, stride, pad, threads):
-        after, convolve = kernel - stride - pad, {4: tf.nn.conv2d, 5: tf.nn.conv3d}[len(large.shape)]
-        stride = stride if len(large.shape) == 4 else [1, *[stride] * 3, 1]
-        large = tf.pad(large, [[0, 0], *[[pad, after]] * (len(large.shape) - 2), [0, 0]])
-        return tf.cast(convolve(*(tf.cast(t, tf.float32) for t in (large, weights)), stride, "VALID") + bias, out)
-
-    def holotf_spread(self, small, weights, bias, kernel, stride, pad, threads):
-        """The adjoint of `holotf_gather`, found by differentiating it."""
-        large = tf.zeros([small.shape[0], *(stride * d for d in small.shape[1:-1]), weights.shape[-2]])
-        with tf.GradientTape() as tape:
-            tape.watch(large)
-            y = self.holotf_gather(large, weights, 0.0, tf.float32, kernel, stride, pad, threads)
-        return tf.cast(tape.gradient(y, large, tf.cast(small, tf.float32)) + bias, small.dtype)
-
-    def holotf_filter_gradient(self, large, small, kernel, stride, pad, threads):
-        weights = tf.zeros([*[kernel] * (len(large.shape) - 2), large.shape[-1], small.shape[-1]])
-        with tf.GradientTape() as tape:
-            tape.watch(weights)
-            y = self.holotf_gather(large, weights, 0.0, tf.float32, kernel, stride, pad, threads)
-        return tape.gradient(y, weights, tf.cast(small, tf.float32))
-
-    def holotf_sums(self, x, threads):
-        return tf.reduce_sum(tf.cast(x, tf.float32), axis=list(range(1, len(x.shape) - 1)))
-
-
-@pytest.fixture(params=[pytest.param(True, marks=needs_tiles), False], ids=["tiles", "stand-in"])
-def on_tiles(request, monkeypatch):
-    """Convolutions take the way of the tiles, on which a stand-in computes where this processor has none."""
-    monkeypatch.setattr(tiles, "_NARROW", 1)
-    if not request.param:
-        library = StandIn()
-        monkeypatch.setattr(native, "kernels", lambda *tensors: None if getattr(native._thread, "off", False) else library)
-
-
-def whole(*shape):
-    """Small whole numbers: every product and sum of them is exact, in bfloat16 and float32."""
-    return tf.cast(RNG.integers(-2, 3, shape), tf.bfloat16)
-
-
-def assert_equal(function, *inputs):
-    """Our kernels against TensorFlow's operations in float32, rounded to bfloat16 at the end, bit for bit."""
-
-    def weigh(rng, size):
-        return rng.integers(-2, 3, size)
-
-    ours = value_and_gradients(function, inputs, weigh)
-    with native.off():
-        theirs = value_and_gradients(function, [tf.cast(t, tf.float32) for t in inputs], weigh)
-    for a, b, like in zip(ours, theirs, [inputs[0], *inputs], strict=True):
-        assert np.abs(b).max() > 0
-        np.testing.assert_array_equal(a, tf.cast(tf.cast(b, like.dtype), tf.float32))
-
-
-# Channels: fewer than a strip, some strips, more than a block of 16 strips.
-@pytest.mark.parametrize("outputs", [7, 70])
-@pytest.mark.parametrize(
-    ("space", "taps", "inputs"), [((5, 6), 4, 9), ((4, 3, 5), 3, 40), ((3, 3), 2, 530), ((3, 3), 5, 33), ((17, 18), 4, 32)]
-)
-def test_transposed_convolution(on_tiles, space, taps, inputs, outputs):
-    kernel, bias = whole(*[taps] * len(space), outputs, inputs), tf.cast(whole(outputs), tf.float32)
-    assert_equal(convolution.conv_transpose, whole(2, *space, inputs), kernel, bias)
-
-
-@pytest.mark.parametrize("outputs", [9, 70])
-@pytest.mark.parametrize(("taps", "inputs", "strides"), [(4, 9, 1), (3, 70, 1), (5, 9, 2), (4, 530, 2), (2, 40, 2), (1, 70, 1)])
-def test_convolution(on_tiles, taps, inputs, outputs, strides):
-    kernel = whole(taps, taps, inputs, outputs)
-    assert_equal(lambda *a: convolution.conv2d(*a, tf.zeros(outputs), strides), whole(3, 8, 10, inputs), kernel)
-
-
-@needs_tiles
-def test_the_kernels_do_convolve(monkeypatch):
-    monkeypatch.setattr(tiles, "_NARROW", 1)
-    graph = tf.function(convolution.conv_transpose).get_concrete_function(whole(1, 4, 4, 8), whole(4, 4, 8, 8), tf.zeros(8)).graph
-    assert "HolotfSpread" in {op.type for op in graph.get_operations()}
-    graph = tf.function(convolution.conv2d).get_concrete_function(whole(1, 4, 4, 8), whole(4, 4, 8, 8), tf.zeros(8), 2).graph
-    assert "HolotfGather" in {op.type for op in graph.get_operations()}
-
-
-@pytest.mark.parametrize("with_tiles", [True, False])
-def test_a_float32_convolution_keeps_bfloat16_input_as_it_is(on_tiles, with_tiles):
+def test_a_float32_convolution_keeps_bfloat16_input_as_it_is():
+    """Without tiles; with them, `test_tiles.py`."""
     x, kernel, bias = random(2, 8, 8, 33, dtype=tf.bfloat16), random(4, 4, 33, 3), random(3)
 
     def convolve(x, kernel, bias):
         return convolution.conv2d(x, kernel, bias, dtype=tf.float32)
 
     wide = value_and_gradients(convolve, [tf.cast(x, tf.float32), kernel, bias])
-    with contextlib.nullcontext() if with_tiles else native.off():
+    with native.off():
         kept = value_and_gradients(convolve, [x, kernel, bias])
     for a, b, tolerance in zip(kept, wide, (2e-6, 4e-3, 2e-6, 2e-6), strict=True):
         np.testing.assert_allclose(a, b, atol=tolerance * np.abs(b).max())
     assert convolve(x, kernel, bias).dtype == tf.float32
-
-
-def test_convolutions_on_tiles_can_be_differentiated_twice(on_tiles):
-    twice = {"tolerance": 0.02, "measured": second_order}
-    x, kernel = whole(2, 4, 6, 3) / 4, random(5, 5, 3, 4) / 4
-    assert_close(lambda *t: convolution.conv2d(*t, strides=2), x, kernel, **twice)
-    assert_close(lambda *t: convolution.conv2d(*t, dtype=tf.float32), x, kernel, **twice)
-    assert_close(convolution.conv_transpose, x, random(5, 5, 4, 3) / 4, random(4), **twice)
-    assert_close(convolution.conv_transpose, whole(2, 2, 3, 2, 3) / 4, random(3, 3, 3, 4, 3) / 4, random(4), **twice)
-
-
-@needs_tiles
-def test_the_gradient_of_a_kernel_is_never_rounded_to_bfloat16():
-    x, kernel, up = random(2, 8, 8, 32, dtype=tf.bfloat16), random(4, 4, 32, 32), random(2, 4, 4, 32, dtype=tf.bfloat16)
-    with tf.GradientTape() as tape:
-        tape.watch(kernel)
-        y = convolution.conv2d(x, kernel, tf.zeros(32), 2)
-    exact = tf.nn.conv2d(
-        tf.transpose(tf.cast(x, tf.float64), [3, 1, 2, 0]),
-        tf.transpose(tf.cast(up, tf.float64), [1, 2, 0, 3]),
-        1,
-        [[0, 0], [1, 1], [1, 1], [0, 0]],
-        dilations=2,
-    )
-    np.testing.assert_allclose(tape.gradient(y, kernel, up), tf.transpose(exact, [1, 2, 0, 3]), atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
@@ -241,13 +138,22 @@ def test_results_do_not_depend_on_the_number_of_threads():
     np.testing.assert_array_equal(one.y, many.y)
 
 
-@needs_tiles
-def test_sums_do_not_depend_on_the_number_of_threads():
-    large, small = random(5, 16, 16, 40, dtype=tf.bfloat16), random(5, 8, 8, 70, dtype=tf.bfloat16)
-    one, many = (
-        native.kernels().holotf_filter_gradient(large=large, small=small, kernel=5, stride=2, pad=1, threads=t) for t in (1, 3)
+@needs_kernels
+def test_the_tests_of_tiles_pass_on_emulated_ones():
+    """What lays out, multiplies and shares the work, with the processor's own instructions or not."""
+    if "avx512bw" not in native._processor():
+        pytest.skip("the code around the tiles needs AVX-512BW")
+    compiler = shlex.join([*native._compiler(os.environ.get("CXX", "")), "-DHOLOTF_EMULATE_TILES"])
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "tests/test_tiles.py"],
+        cwd=ROOT,
+        env=os.environ | {"CXX": compiler},
+        text=True,
+        capture_output=True,
+        check=False,
     )
-    np.testing.assert_array_equal(one, many)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "skipped" not in done.stdout
 
 
 def test_types_without_a_kernel_are_left_to_xla():

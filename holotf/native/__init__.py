@@ -125,12 +125,13 @@ def _compiler(asked):
 def _library(compiler):
     """The op library, built where it is not in the user's cache yet.
 
-    Its name says of what it was made (source, command, compiler, C library, processor) and what its own bytes are, so that one
+    Its name says of what it was made (sources, command, compiler, C library, processor) and what its own bytes are, so that one
     that is damaged, or of another machine that shares the folder, is not loaded.
     """
     command = [*compiler, *_FLAGS, *tf.sysconfig.get_compile_flags(), *tf.sysconfig.get_link_flags()]
     version = subprocess.run([*compiler, "--version"], text=True, capture_output=True, check=True).stdout
-    identity = [tf.__version__, _SOURCE.read_text(encoding="utf-8"), *command, version, *platform.libc_ver(), _processor()]
+    sources = [path.read_text(encoding="utf-8") for path in (_SOURCE, *sorted(_SOURCE.parent.glob("*.h")))]
+    identity = [tf.__version__, *sources, *command, version, *platform.libc_ver(), _processor()]
     name = f"kernels-{hashlib.sha256(chr(10).join(identity).encode()).hexdigest()[:16]}"
     cache = _cache()
     for path in cache.glob(f"{name}-*.so") if cache else ():

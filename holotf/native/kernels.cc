@@ -29,7 +29,11 @@
 #include <thread>
 #include <vector>
 
-#ifdef __AMX_BF16__
+#if defined(HOLOTF_EMULATE_TILES)  // for tests: slow
+#define HOLOTF_TILES
+#include "emulated_tiles.h"
+#elif defined(__AMX_BF16__)
+#define HOLOTF_TILES
 #include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -336,7 +340,7 @@ struct Window {
 // A convolution is a product of matrices, one of them made of patches. The patches are never laid out: strips of them are read where
 // they lie, in the order that the processor's matrix unit (AMX) wants, while the other factor's strips and the sums wait in the
 // core's own cache. For bfloat16; what multiplies float32 is no faster here than oneDNN's convolutions.
-#ifdef __AMX_BF16__
+#ifdef HOLOTF_TILES
 
 constexpr int64_t kSide = 32;             // rows of a strip, and depth of a step
 constexpr int64_t kStep = kSide * kSide;  // values of a strip at a step, two tiles of 16 rows of 64 bytes; sums of two strips
@@ -638,9 +642,14 @@ inline void filter_gradient(const Patches& p, const bfloat16* small, int64_t out
           });
 }
 
-// The operating system lends the tiles' registers to a process that asks (ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA).
-bool may_use_tiles() { return syscall(SYS_arch_prctl, 0x1023, 18) == 0; }
-#endif  // __AMX_BF16__
+bool may_use_tiles() {
+#ifdef HOLOTF_EMULATE_TILES
+  return true;
+#else  // the operating system lends their registers to a process that asks (ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)
+  return syscall(SYS_arch_prctl, 0x1023, 18) == 0;
+#endif
+}
+#endif  // HOLOTF_TILES
 
 // ---- TensorFlow's side -----------------------------------------------------------------------------------------------------------
 
@@ -794,7 +803,7 @@ void resample_op(const Attributes& a, Call& call) {
   run(shape[0], shape[1], shape[4], call.in<T>(0), call.in<float>(1), a.threads, call.out<T>(shape));
 }
 
-#ifdef __AMX_BF16__
+#ifdef HOLOTF_TILES
 int64_t channels_of(const std::vector<int64_t>& bias) {
   require(bias.size() == 1, "a bias is " + text(bias) + ", not [N]");
   return bias[0];
@@ -928,7 +937,7 @@ __attribute__((constructor)) void add_ops() {
          compute<resample_op<float, resample_backward>, resample_op<bfloat16, resample_backward>>);
   // compute<nullptr, ...>: bfloat16 only, as the op itself says.
   add_op("HolotfSums", {"x: T"}, {"sums: float"}, {}, compute<nullptr, sums_op>, "T: {bfloat16}");
-#ifdef __AMX_BF16__
+#ifdef HOLOTF_TILES
   if (may_use_tiles()) {
     const std::vector<const char*> window = {"kernel: int", "stride: int", "pad: int"};
     add_op("HolotfGather", {"large: T", "weights: T", "bias: float"}, {"small: out"},

@@ -1,0 +1,185 @@
+"""Convolutions of bfloat16 on the processor's matrix tiles, against TensorFlow's.
+
+Where the processor has no tiles, `test_native.py` runs this file on emulated ones; by hand,
+`CXX="g++ -DHOLOTF_EMULATE_TILES" python -m pytest tests/test_tiles.py`.
+"""
+
+import functools
+import os
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import tensorflow as tf
+from test_native import RNG, assert_close, random, second_order, value_and_gradients
+
+from holotf import native
+from holotf.layers import convolution, tiles
+
+EXAMPLES = int(os.environ.get("HOLOTF_EXAMPLES", "25"))  # more on demand
+pytestmark = [
+    pytest.mark.skipif(
+        not hasattr(native.kernels(), "holotf_gather"), reason="this processor does not multiply matrices of bfloat16"
+    ),
+    pytest.mark.usefixtures("on_tiles"),
+]
+
+
+@pytest.fixture
+def on_tiles(monkeypatch):
+    """Convolutions take the way of the tiles however few their channels are."""
+    monkeypatch.setattr(tiles, "_NARROW", 1)
+
+
+def whole(*shape):
+    """Small whole numbers: every product and sum of them is exact, in bfloat16 and float32."""
+    return tf.cast(RNG.integers(-2, 3, shape), tf.bfloat16)
+
+
+def assert_equal(function, *inputs):
+    """Our kernels against TensorFlow's operations in float32, rounded to bfloat16 at the end, bit for bit."""
+
+    def weigh(rng, size):
+        return rng.integers(-2, 3, size)
+
+    ours = value_and_gradients(function, inputs, weigh)
+    with native.off():
+        theirs = value_and_gradients(function, [tf.cast(t, tf.float32) for t in inputs], weigh)
+    for a, b, like in zip(ours, theirs, [inputs[0], *inputs], strict=True):
+        assert np.abs(b).max() > 0
+        np.testing.assert_array_equal(a, tf.cast(tf.cast(b, like.dtype), tf.float32))
+
+
+# Channels: fewer than a strip, some strips, more than a block of 16 strips.
+@pytest.mark.parametrize("outputs", [7, 70])
+@pytest.mark.parametrize(
+    ("space", "taps", "inputs"), [((5, 6), 4, 9), ((4, 3, 5), 3, 40), ((3, 3), 2, 530), ((3, 3), 5, 33), ((17, 18), 4, 32)]
+)
+def test_transposed_convolution(space, taps, inputs, outputs):
+    kernel, bias = whole(*[taps] * len(space), outputs, inputs), tf.cast(whole(outputs), tf.float32)
+    assert_equal(convolution.conv_transpose, whole(2, *space, inputs), kernel, bias)
+
+
+@pytest.mark.parametrize("outputs", [9, 70])
+@pytest.mark.parametrize(("taps", "inputs", "strides"), [(4, 9, 1), (3, 70, 1), (5, 9, 2), (4, 530, 2), (2, 40, 2), (1, 70, 1)])
+def test_convolution(taps, inputs, outputs, strides):
+    kernel = whole(taps, taps, inputs, outputs)
+    assert_equal(lambda *a: convolution.conv2d(*a, tf.zeros(outputs), strides), whole(3, 8, 10, inputs), kernel)
+
+
+SIZES = st.integers(1, 70)  # up to three strips
+
+
+@hypothesis.settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.given(
+    st.booleans(),
+    st.lists(st.integers(1, 5), min_size=2, max_size=3),
+    st.sampled_from([(1, 1), (3, 1), (4, 1), (2, 2), (3, 2), (4, 2), (5, 2), (3, 3)]),
+    st.integers(1, 3),
+    SIZES,
+    SIZES,
+)
+def test_random_shapes(transposed, space, window, batch, inputs, outputs):
+    """The value and the gradient to the image are rounded to bfloat16 once, the gradient to the kernel never."""
+    taps, strides = window
+    if not transposed:
+        space = [strides * n for n in space[:2]]
+    channels = (outputs, inputs) if transposed else (inputs, outputs)
+    x, kernel = random(batch, *space, inputs, dtype=tf.bfloat16), random(*[taps] * len(space), *channels, dtype=tf.bfloat16)
+    function = convolution.conv_transpose if transposed else convolution.conv2d
+
+    def weigh(rng, size):
+        return rng.integers(-127, 128, size) / 64  # exact in bfloat16
+
+    assert_close(
+        lambda x, kernel: function(x, kernel, strides=strides),
+        x,
+        tf.cast(kernel, tf.float32),
+        tolerance=(4e-3, 4e-3, 2e-6),
+        measured=functools.partial(value_and_gradients, weigh=weigh),
+    )
+
+
+@pytest.mark.parametrize("function", [convolution.conv2d, convolution.conv_transpose])
+def test_a_sum_of_nothing_is_zero(function):
+    """The gradient to the kernel of an empty batch."""
+    x, kernel = tf.zeros([0, 4, 6, 40], tf.bfloat16), random(4, 4, 40, 40)
+    with tf.GradientTape() as tape:
+        tape.watch([x, kernel])
+        y = function(x, kernel, strides=2)
+    to_x, to_kernel = tape.gradient(y, [x, kernel])
+    assert to_x.shape == x.shape
+    np.testing.assert_array_equal(to_kernel, tf.zeros_like(kernel))
+
+
+@pytest.mark.parametrize("function", [convolution.conv2d, convolution.conv_transpose])
+def test_a_kernel_that_does_not_reach_the_next_step_is_left_to_tensorflow(function):
+    assert_close(lambda *t: function(*t, strides=3), random(2, 6, 6, 9, dtype=tf.bfloat16), random(2, 2, 9, 9), tolerance=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "message"),
+    [
+        ("gather", {"large": (2, 4, 4, 8), "weights": (4, 3, 8, 5), "bias": (5,)}, r"input 1 is \[4,3,8,5\], not \[4,4,8,5\]"),
+        ("gather", {"large": (2, 4, 4, 8), "weights": (4, 4, 8, 5), "bias": (1, 5)}, r"a bias is \[1,5\], not \[N\]"),
+        ("gather", {"large": (2, 4, 5, 8), "weights": (4, 4, 8, 5), "bias": (5,)}, r"cannot be parted by stride 2"),
+        ("gather", {"large": (2, 8), "weights": (4, 4, 8, 5), "bias": (5,)}, r"not of one to three dimensions"),
+        ("spread", {"small": (2, 4, 4, 8), "weights": (4, 4, 8, 5), "bias": (5,)}, r"input 1 is \[4,4,8,5\], not \[4,4,5,8\]"),
+        ("spread", {"small": (2, 4, 4, 0), "weights": (4, 4, 5, 0), "bias": (5,)}, r"without channels"),
+        ("filter_gradient", {"large": (2, 4, 4, 8), "small": (3, 2, 2, 5)}, r"input 1 is \[3,2,2,5\], not \[2,2,2,5\]"),
+        ("filter_gradient", {"large": (2, 4, 4, 8), "small": (2, 2, 5)}, r"images are \[2,4,4,8\] and \[2,2,5\]"),
+    ],
+)
+def test_what_a_kernel_cannot_work_on_is_said_and_not_read_beyond(op, inputs, message):
+    tensors = {name: tf.zeros(shape, tf.float32 if name == "bias" else tf.bfloat16) for name, shape in inputs.items()}
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        getattr(native.kernels(), f"holotf_{op}")(**tensors, kernel=4, stride=2, pad=1, threads=2)
+
+
+def test_the_kernels_do_convolve():
+    graph = tf.function(convolution.conv_transpose).get_concrete_function(whole(1, 4, 4, 8), whole(4, 4, 8, 8), tf.zeros(8)).graph
+    assert "HolotfSpread" in {op.type for op in graph.get_operations()}
+    graph = tf.function(convolution.conv2d).get_concrete_function(whole(1, 4, 4, 8), whole(4, 4, 8, 8), tf.zeros(8), 2).graph
+    assert "HolotfGather" in {op.type for op in graph.get_operations()}
+
+
+def test_a_convolution_of_float32_is_one_on_tiles_of_bfloat16():
+    x, kernel, bias = random(2, 8, 8, 33, dtype=tf.bfloat16), random(4, 4, 33, 3), random(3)
+
+    def convolve(x, kernel, bias):
+        return convolution.conv2d(x, kernel, bias, dtype=tf.float32 if x.dtype == tf.bfloat16 else x.dtype)
+
+    assert_close(convolve, x, kernel, bias, tolerance=(2e-6, 4e-3, 2e-6, 2e-6))
+
+
+def test_convolutions_on_tiles_can_be_differentiated_twice():
+    twice = {"tolerance": 0.02, "measured": second_order}
+    x, kernel = whole(2, 4, 6, 3) / 4, random(5, 5, 3, 4) / 4
+    assert_close(lambda *t: convolution.conv2d(*t, strides=2), x, kernel, **twice)
+    assert_close(lambda *t: convolution.conv2d(*t, dtype=tf.float32), x, kernel, **twice)
+    assert_close(convolution.conv_transpose, x, random(5, 5, 4, 3) / 4, random(4), **twice)
+    assert_close(convolution.conv_transpose, whole(2, 2, 3, 2, 3) / 4, random(3, 3, 3, 4, 3) / 4, random(4), **twice)
+
+
+def test_the_gradient_of_a_kernel_is_never_rounded_to_bfloat16():
+    x, kernel, up = random(2, 8, 8, 32, dtype=tf.bfloat16), random(4, 4, 32, 32), random(2, 4, 4, 32, dtype=tf.bfloat16)
+    with tf.GradientTape() as tape:
+        tape.watch(kernel)
+        y = convolution.conv2d(x, kernel, tf.zeros(32), 2)
+    exact = tf.nn.conv2d(
+        tf.transpose(tf.cast(x, tf.float64), [3, 1, 2, 0]),
+        tf.transpose(tf.cast(up, tf.float64), [1, 2, 0, 3]),
+        1,
+        [[0, 0], [1, 1], [1, 1], [0, 0]],
+        dilations=2,
+    )
+    np.testing.assert_allclose(tape.gradient(y, kernel, up), tf.transpose(exact, [1, 2, 0, 3]), atol=1e-4)
+
+
+def test_sums_do_not_depend_on_the_number_of_threads():
+    large, small = random(5, 16, 16, 40, dtype=tf.bfloat16), random(5, 8, 8, 70, dtype=tf.bfloat16)
+    one, many = (
+        native.kernels().holotf_filter_gradient(large=large, small=small, kernel=5, stride=2, pad=1, threads=t) for t in (1, 3)
+    )
+    np.testing.assert_array_equal(one, many)
