@@ -470,10 +470,10 @@ def test_data_that_break_in_training_cost_nothing_that_was_trained(squares, tmp_
 
 @pytest.fixture
 def disk(tmp_path):
-    """A disk of 6 MiB, and a function that leaves so many bytes of it."""
+    """A disk of 24 MiB, and a function that leaves so many bytes of it."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", folder], capture_output=True, check=False).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder], capture_output=True, check=False).returncode:
         pytest.skip("a small disk cannot be mounted here: that takes root and the right to mount")
 
     def leave(free):

@@ -199,6 +199,7 @@ COMMAND = [
     "--config=configs/classifier_cifar10.py:baseline", "--config.train.kimg=0.384", "--config.train.batch_size=8",
     "--config.train.log_kimg=0.008", "--config.train.sample_kimg=0.192", "--config.train.checkpoint_kimg=0.096",
     "--config.evaluate.kimg=0.096", "--config.train.augmentation=small", "--config.model.dropout=0.1", "--config.optim.lr=0.002",
+    "--config.optim.decay_from=1",  # so that a run that is stopped early had the rates of a longer one
 ]  # fmt: skip
 
 

@@ -256,7 +256,7 @@ def test_what_is_published_equals_the_model(tmp_path):
     for norm in model.ema_generator.norms:
         norm.moving_variance.assign(tf.fill(norm.moving_variance.shape, 1e-3))  # fresh statistics draw a grey image
     served = tf.saved_model.load(export(model, str(tmp_path / "saved_model")))
-    assert set(served.signatures) == {"generate", "sample", "serving_default"}
+    assert set(served.signatures) == {"generate", "latents", "sample", "serving_default"}
     z = model.latents([3, 7])
     np.testing.assert_array_equal(z[1], model.latents([7])[0])
     images = model.sample(z).numpy()

@@ -148,7 +148,7 @@ def test_what_is_published_equals_the_model(tmp_path):
     config = config_of(**{"generate.frames": 3})
     model = models.build(config)
     served = tf.saved_model.load(export(model, str(tmp_path / "saved_model")))
-    assert set(served.signatures) == {"encode", "decode", "sample", "serving_default"}
+    assert set(served.signatures) == {"encode", "decode", "latents", "sample", "serving_default"}
     encoded = served.encode(batch())
     for name, here in zip(("mean", "log_variance"), model.encode(batch()), strict=True):
         np.testing.assert_allclose(encoded[name], here, atol=1e-5)
