@@ -99,7 +99,7 @@ def _loop(model, config, workdir, strategy, sources, checkpoints, pending):
             bar.update(batch_size)
             shown = iteration * batch_size
             due = {k: iteration % n == 0 or iteration == total for k, n in every.items()}
-            if signals.caught:
+            if caught := signals.caught:  # asked once: what comes after this line is of the next iteration
                 due = {"log": True, "checkpoint": True}
             if not any(due.values()):
                 continue
@@ -119,7 +119,7 @@ def _loop(model, config, workdir, strategy, sources, checkpoints, pending):
                 board.scalars(metrics := evaluate.in_training(model, config, workdir, shown, show), shown)
                 name = config.evaluate.best
                 checkpoints.keep_best(name, metrics[name], evaluators.better()[name], beside=(run_folder.CONFIG,))
-            if signals.caught:
+            if caught:
                 break
             pending.clear()
             clock = time.perf_counter()  # pictures and checkpoints do not count as training time

@@ -7,6 +7,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 import warnings
 
 import keras
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from nursery import Program
 from PIL import Image
 
 from configs import base
@@ -161,6 +163,7 @@ SMALL = [
         "generate.seeds": "(0,1)", "generate.frames": 4, "device.precision": "float32",
     }.items()
 ]  # fmt: skip
+DCGAN = ("--config=configs/base.py:dcgan", *SMALL)  # where any model will do: it starts in a third of a HoloGAN's time
 
 
 def command(*arguments, module=None):
@@ -168,12 +171,28 @@ def command(*arguments, module=None):
     return [sys.executable, *(["-m", module] if module else ["main.py"]), *map(str, arguments)]
 
 
-def run(*arguments, module=None, timeout=600, **environment):
-    """Runs a command of the project in a process of its own; returns the completed process with its text."""
-    environment = {**os.environ, **environment}
-    return subprocess.run(
-        command(*arguments, module=module), cwd=ROOT, env=environment, text=True, capture_output=True, timeout=timeout, check=False
-    )
+def run(*arguments, module=None, timeout=600, folder=ROOT, **environment):
+    """Runs a command of the project in a process of its own; returns the completed process with its text.
+
+    `main.py` is run by a fork that starts at once (nursery.py), a module or what has an environment of its own by an interpreter.
+    """
+    if module or environment:
+        words, environment = command(*arguments, module=module), {**os.environ, **environment}
+        return subprocess.run(words, cwd=folder, env=environment, text=True, capture_output=True, timeout=timeout, check=False)
+    with Program(["main.py", *map(str, arguments)], folder) as program:
+        texts = program.communicate(timeout)
+        return subprocess.CompletedProcess(program.args, program.returncode, *texts)
+
+
+def started(*arguments):
+    """A training, `--workdir` its last argument, in a process of its own, once its first checkpoint is there."""
+    workdir = pathlib.Path(str(arguments[-1]).removeprefix("--workdir="))
+    program = Program(["main.py", *map(str, arguments)], ROOT, together=True)
+    deadline = time.monotonic() + 300
+    while not (workdir / "checkpoints" / "checkpoint").exists() and time.monotonic() < deadline:
+        assert program.poll() is None, program.communicate()
+        time.sleep(0.02)
+    return program
 
 
 @pytest.fixture(scope="module")

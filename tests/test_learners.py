@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import conftest
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -34,7 +35,7 @@ def project(squares, tmp_path_factory):
 
 
 def run(project, *arguments, code=0):
-    done = subprocess.run([sys.executable, "main.py", *arguments], cwd=project, text=True, capture_output=True, check=False)
+    done = conftest.run(*arguments, folder=project)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout + done.stderr

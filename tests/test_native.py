@@ -231,6 +231,7 @@ def build(tmp_path, **environment):
 
 
 @needs_kernels
+@pytest.mark.slow
 def test_a_damaged_or_foreign_library_is_built_anew(tmp_path):
     said, _, (library,) = build(tmp_path)
     assert said == "1.0 True"
@@ -251,6 +252,7 @@ def test_a_cache_that_cannot_be_had_is_done_without(tmp_path):
 
 
 @needs_kernels
+@pytest.mark.slow
 def test_what_others_may_have_written_is_not_loaded(tmp_path):
     """A folder of the user's own is closed to others, and a library that they may write is built anew."""
     folder = tmp_path / "holotf"

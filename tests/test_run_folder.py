@@ -6,13 +6,12 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import PUBLISHED, ROOT, SMALL, command, run, small_config, tree
+from conftest import DCGAN, PUBLISHED, ROOT, SMALL, run, small_config, started, tree
 
 from configs import base, of_run
 from holotf import checkpoints, data, models, run_folder
@@ -27,9 +26,7 @@ BEFORE = ROOT / "tests" / "golden" / "run_0_1"
 def finished(squares, tmp_path_factory):
     """A run of eight iterations with checkpoints 4, 6 and 8."""
     workdir = tmp_path_factory.mktemp("finished") / "run"
-    done = run(
-        "--config=configs/base.py", *SMALL, f"--config.data.dir={squares}", "--config.train.kimg=0.064", f"--workdir={workdir}"
-    )
+    done = run(*DCGAN, f"--config.data.dir={squares}", "--config.train.kimg=0.064", f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     return workdir
 
@@ -37,17 +34,6 @@ def finished(squares, tmp_path_factory):
 @pytest.fixture
 def copy(finished, tmp_path):
     return Path(shutil.copytree(finished, tmp_path / "run"))
-
-
-def started(*arguments):
-    """A training in a process of its own, once its first checkpoint is there."""
-    workdir = Path(arguments[-1].removeprefix("--workdir="))
-    process = subprocess.Popen(command(*arguments), cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    deadline = time.monotonic() + 300
-    while not (workdir / "checkpoints" / "checkpoint").exists() and time.monotonic() < deadline:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-    return process
 
 
 def refused(workdir, *arguments):
@@ -127,17 +113,17 @@ def test_a_config_that_is_damaged_is_said_and_a_way_on(copy, squares):
         with pytest.raises(UserError, match=rf"config.json cannot be read \(.*\): {way}"):
             of_run.get_config(str(copy))
     assert way in refused(copy)
-    assert way in refused(copy, "--config=configs/base.py", *SMALL, f"--config.data.dir={squares}")
+    assert way in refused(copy, *DCGAN, f"--config.data.dir={squares}")
     path.unlink()
     assert "has no config.json" in refused(copy)
-    done = run(f"--workdir={copy}", "--config=configs/base.py", *SMALL, f"--config.data.dir={squares}", "--config.train.kimg=0.08")
+    done = run(f"--workdir={copy}", *DCGAN, f"--config.data.dir={squares}", "--config.train.kimg=0.08")
     assert done.returncode == 0, done.stderr
     assert "resumed from" in done.stdout
     assert run_folder.recorded(copy)["config"]["train"]["kimg"] == 0.08
 
 
 def test_killed_and_resumed_by_the_workdir_alone_equals_uninterrupted_bit_for_bit(squares, tmp_path):
-    arguments = ("--config=configs/base.py", *SMALL, f"--config.data.dir={squares}", "--config.train.kimg=0.4")
+    arguments = (*DCGAN, f"--config.data.dir={squares}", "--config.train.kimg=0.4")
     process = started(*arguments, f"--workdir={tmp_path}/run")
     process.kill()
     process.communicate()
@@ -189,7 +175,7 @@ def test_what_would_make_it_another_experiment_is_refused(copy, squares):
 
 def test_a_run_of_which_nothing_was_trained_binds_nothing(copy, squares):
     """A first start that failed has recorded a config; what is started next may be any other."""
-    config = small_config(squares, **{"model.gf": 8})
+    config = small_config(squares, **{"model.name": "dcgan", "model.gf": 8})
     with pytest.raises(UserError, match=r"is another experiment: .*model.gf was 4, is 8"):
         run_folder.reconcile(config, str(copy))
     for folder in ("checkpoints", "saved_model"):
@@ -278,7 +264,7 @@ def test_damage_is_said_and_nothing_is_overwritten(copy, squares, damage, file):
     if (damage, file) == (flip, "checkpoint"):
         pytest.skip("a flipped byte of a text may leave it readable")
     damage(copy / "checkpoints" / file)
-    config = small_config(squares, **{"train.checkpoint_kimg": 0.016, "train.sample_kimg": 1.0, "train.kimg": 0.064})
+    config = small_config(squares, **{"model.name": "dcgan", "train.checkpoint_kimg": 0.016, "train.kimg": 0.064})
     before = tree(copy / "checkpoints")
     newest = "ckpt-8" if file == "checkpoint" else "ckpt-6"
     with pytest.raises(UserError, match=rf"checkpoint.* newest whole one is {newest}; go on .*--config.train.resume_from={newest}"):
@@ -322,7 +308,7 @@ def test_all_checkpoints_damaged(copy, squares, left):
     for path in set(copy.glob("checkpoints/*")) - kept:
         path.unlink()
     with pytest.raises(UserError, match="no whole checkpoint is left; give another --workdir"):
-        Checkpoints(models.build(small_config(squares)), str(copy)).restore()
+        Checkpoints(models.build(small_config(squares, **{"model.name": "dcgan"})), str(copy)).restore()
 
 
 def test_where_an_older_one_was_gone_on_from_it_is_kept_and_those_after_it_go(copy):
@@ -382,8 +368,7 @@ def test_what_was_written_is_read_back_before_older_ones_go(squares, tmp_path, m
 def test_two_trainings_in_one_folder_are_refused(squares, tmp_path):
     """And the lock of one that was killed gives way without a word."""
     arguments = (
-        "--config=configs/base.py",
-        *SMALL,
+        *DCGAN,
         f"--config.data.dir={squares}",
         "--config.train.kimg=8",
         f"--workdir={tmp_path}/run",
@@ -415,7 +400,7 @@ def test_a_shard_that_goes_in_training_costs_nothing_that_was_trained(squares, t
     """And once it is back, the run goes on by its workdir alone."""
     folder = Path(shutil.copytree(squares, tmp_path / "squares"))
     (shard,) = folder.glob("*.tfrecord*")
-    arguments = ("--config=configs/base.py", *SMALL, f"--config.data.dir={folder}", "--config.train.checkpoint_kimg=0.4")
+    arguments = (*DCGAN, f"--config.data.dir={folder}", "--config.train.checkpoint_kimg=0.4")
     process = started(*arguments, "--config.train.kimg=80", f"--workdir={tmp_path}/run")
     shard.rename(tmp_path / "aside")
     text, code = process.communicate(timeout=300)[0], process.returncode

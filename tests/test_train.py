@@ -2,17 +2,16 @@
 
 import glob
 import json
-import os
 import shutil
 import signal
 import socket
-import subprocess
 import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, SMALL, command, run, small_config
+from conftest import ROOT, SMALL, run, small_config, started
+from nursery import Program
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from holotf import train as loop
@@ -20,8 +19,9 @@ from holotf import train as loop
 KIMG = "--config.train.kimg=0.064"  # eight iterations of eight images
 
 
-def trains(squares, workdir, *more):
-    return ("--config", "configs/base.py", *SMALL, KIMG, f"--config.data.dir={squares}", f"--workdir={workdir}", *more)
+def trains(squares, workdir, *more, model="dcgan"):
+    config = f"--config=configs/base.py:{model}"
+    return (config, *SMALL, KIMG, f"--config.data.dir={squares}", *more, f"--workdir={workdir}")
 
 
 def state(workdir):
@@ -31,20 +31,17 @@ def state(workdir):
     return {n: reader.get_tensor(n) for n in names}
 
 
-def stop(arguments, workdir, number):
+def stop(arguments, number):
     """Starts a training, and sends the signal once its first checkpoint (iteration 2) is there."""
-    process = subprocess.Popen(command(*arguments), cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    deadline = time.monotonic() + 400
-    while not glob.glob(f"{workdir}/checkpoints/checkpoint") and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(number)
-    return process.communicate(timeout=200)[0], process.returncode
+    program = started(*arguments)
+    program.send_signal(number)
+    return program.communicate(timeout=200)[0], program.returncode
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(squares, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("uninterrupted")
-    done = run(*trains(squares, workdir))
+    done = run(*trains(squares, workdir, model="hologan"))
     assert done.returncode == 0, done.stderr
     return workdir, done.stdout
 
@@ -56,14 +53,14 @@ FLAT = "--config.optim.decay_from=1.0"  # the rates of a run then do not depend 
 
 
 def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(squares, tmp_path):
-    text, code = stop(trains(squares, tmp_path, LONG, FLAT), tmp_path, signal.SIGKILL)
+    text, code = stop(trains(squares, tmp_path, LONG, FLAT, model="hologan"), signal.SIGKILL)
     assert code == -signal.SIGKILL, text
     reached = int(state(tmp_path)["progress/iteration/.ATTRIBUTES/VARIABLE_VALUE"])
     total = f"--config.train.kimg={(reached + 4) * 0.008}"
-    resumed = run(*trains(squares, tmp_path, total, FLAT))
+    resumed = run(*trains(squares, tmp_path, total, FLAT, model="hologan"))
     assert resumed.returncode == 0, resumed.stderr
     assert f"resumed from {tmp_path}/checkpoints/ckpt-{reached}" in resumed.stdout
-    assert run(*trains(squares, tmp_path / "straight", total, FLAT)).returncode == 0
+    assert run(*trains(squares, tmp_path / "straight", total, FLAT, model="hologan")).returncode == 0
     a, b = state(tmp_path), state(tmp_path / "straight")
     assert a.keys() == b.keys()
     assert {n for n in a if not np.array_equal(a[n], b[n])} == set()
@@ -72,7 +69,7 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(squares, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_writes_a_checkpoint_and_says_so(squares, tmp_path, number):
-    text, code = stop(trains(squares, tmp_path, LONG), tmp_path, number)
+    text, code = stop(trains(squares, tmp_path, LONG), number)
     reached = int(state(tmp_path)["progress/iteration/.ATTRIBUTES/VARIABLE_VALUE"])
     assert 2 <= reached < 1000, text
     assert code == 128 + number
@@ -113,13 +110,13 @@ def test_tensorboard_has_it_all(uninterrupted):
 def test_running_a_finished_run_again_changes_nothing(squares, uninterrupted):
     workdir, _ = uninterrupted
     before = state(workdir)
-    again = run(*trains(squares, workdir))
+    again = run(*trains(squares, workdir, model="hologan"))
     assert again.returncode == 0, again.stderr
     assert all(np.array_equal(v, before[n]) for n, v in state(workdir).items())
 
 
 def test_an_export_folder_that_exists_is_kept(squares, uninterrupted):
-    done = run(*trains(squares, uninterrupted[0], "--mode=export"))
+    done = run(*trains(squares, uninterrupted[0], "--mode=export", model="hologan"))
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith(f"error: export folder {uninterrupted[0]}/saved_model exists: remove it first")
 
@@ -127,7 +124,7 @@ def test_an_export_folder_that_exists_is_kept(squares, uninterrupted):
 def test_a_checkpoint_of_another_architecture_is_refused(squares, uninterrupted, tmp_path):
     """Of a run that does not say what made it."""
     shutil.copytree(uninterrupted[0] / "checkpoints", tmp_path / "checkpoints")
-    done = run(*trains(squares, tmp_path, "--config.model.gf=8"))
+    done = run(*trains(squares, tmp_path, "--config.model.gf=8", model="hologan"))
     assert done.returncode == 2
     assert "is of another architecture: generator/" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
@@ -172,13 +169,9 @@ def start_workers(count, *arguments):
     cluster = {"worker": [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets]}
     for s in sockets:
         s.close()
-    processes = []
-    for index in range(count):
-        environment = {**os.environ, "TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})}
-        line = command(*arguments, "--config.device.strategy=multi_worker")
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        processes.append(subprocess.Popen(line, cwd=ROOT, env=environment, **pipes))
-    return processes
+    tasks = [json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}) for index in range(count)]
+    line = ["main.py", *map(str, arguments), "--config.device.strategy=multi_worker"]
+    return [Program(line, ROOT, together=True, TF_CONFIG=task) for task in tasks]
 
 
 def finish(processes):
@@ -207,6 +200,7 @@ def test_a_killed_worker_ends_the_job_which_then_goes_on(squares, tmp_path):
     assert int(state(tmp_path)["progress/iteration/.ATTRIBUTES/VARIABLE_VALUE"]) == reached + 2
 
 
+@pytest.mark.slow
 def test_two_workers_train_as_one_process_does(squares, tmp_path):
     """Only the chief's files are there."""
     short = "--config.train.kimg=0.016"

@@ -178,6 +178,7 @@ def test_another_run_at_work_is_not_disturbed(tmp_path):
     assert left(tmp_path) == ["data"]
 
 
+@pytest.mark.slow
 def test_beam_with_two_workers_writes_the_same_examples(tmp_path):
     arguments = ["blocks", "--size", 16, "--count", 100, "--test", 30, "--kinds", "chair,bench"]
     options = "--runner=DirectRunner --direct_num_workers=2 --direct_running_mode=multi_processing"

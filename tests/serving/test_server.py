@@ -6,6 +6,7 @@ import io
 import json
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -220,10 +221,10 @@ def test_what_is_wrong_is_said_in_tensorflow_servings_shape(server):
     assert server.ask("GET", "///healthz")[0] == 200
 
 
-def _received(socket):
+def _received(stream):
     """What comes until the server closes."""
     with contextlib.suppress(ConnectionError):
-        while part := socket.recv(65536):
+        while part := stream.recv(65536):
             yield part
 
 
@@ -290,21 +291,21 @@ def test_a_model_that_does_not_turn_has_pictures_and_no_turntable(narrow):
 
 def test_a_full_queue_and_slow_requests_are_answered(narrow):
     """Two clients send half a body each: the third is told to come again, and these two, in time, that it took too long."""
-    slow = [narrow.connection() for _ in range(2)]
-    for connection in slow:
-        connection.connect()
-        connection.sock.sendall(f"POST {narrow.model}:predict HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{{".encode())
-    deadline = time.monotonic() + 1.5
-    while (answer := narrow.ask("GET", ""))[0] != 503:
-        assert time.monotonic() < deadline
-    assert answer[1]["retry-after"] == "1"
-    assert json.loads(answer[2]) == {"error": "2 requests are in hand: try again"}
-    assert narrow.ask("GET", "///healthz")[0] == 200, "an operator is answered all the same"
-    for connection in slow:
-        said = connection.sock.recv(65536)
-        assert said.startswith(b"HTTP/1.1 504 ")
-        assert b'{"error": "Timed out after 2 s"}' in said
-        connection.close()
+    half = f"POST {narrow.model}:predict HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{{".encode()
+    with contextlib.ExitStack() as slow:
+        sockets = [slow.enter_context(socket.create_connection((narrow.host, narrow.port), 60)) for _ in range(2)]
+        for each in sockets:
+            each.sendall(half)
+        deadline = time.monotonic() + 1.5
+        while (answer := narrow.ask("GET", ""))[0] != 503:
+            assert time.monotonic() < deadline
+        assert answer[1]["retry-after"] == "1"
+        assert json.loads(answer[2]) == {"error": "2 requests are in hand: try again"}
+        assert narrow.ask("GET", "///healthz")[0] == 200, "an operator is answered all the same"
+        for each in sockets:
+            said = slow.enter_context(each.makefile("rb")).read()  # to its end: it may come in parts
+            assert said.startswith(b"HTTP/1.1 504 ")
+            assert said.endswith(b'{"error": "Timed out after 2 s"}')
     assert narrow.ask("GET", "")[0] == 200
 
 
