@@ -5,6 +5,7 @@ import hashlib
 import multiprocessing
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
@@ -171,15 +172,15 @@ def command(*arguments, module=None):
     return [sys.executable, *(["-m", module] if module else ["main.py"]), *map(str, arguments)]
 
 
-def run(*arguments, module=None, timeout=600, folder=ROOT, **environment):
+def run(*arguments, module=None, script="main.py", folder=ROOT, timeout=600, **environment):
     """Runs a command of the project in a process of its own; returns the completed process with its text.
 
-    `main.py` is run by a fork that starts at once (nursery.py), a module or what has an environment of its own by an interpreter.
+    A script is run by a fork that starts at once (nursery.py), a module by an interpreter.
     """
-    if module or environment:
+    if module:
         words, environment = command(*arguments, module=module), {**os.environ, **environment}
         return subprocess.run(words, cwd=folder, env=environment, text=True, capture_output=True, timeout=timeout, check=False)
-    with Program(["main.py", *map(str, arguments)], folder) as program:
+    with Program([str(script), *map(str, arguments)], folder, **environment) as program:
         texts = program.communicate(timeout)
         return subprocess.CompletedProcess(program.args, program.returncode, *texts)
 
@@ -193,6 +194,31 @@ def started(*arguments):
         assert program.poll() is None, program.communicate()
         time.sleep(0.02)
     return program
+
+
+@pytest.fixture(scope="session")
+def finished(squares, tmp_path_factory):
+    """Folder of a DCGAN's run of eight iterations with checkpoints 4, 6 and 8. Not to be written to."""
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    done = run(*DCGAN, f"--config.data.dir={squares}", "--config.train.kimg=0.064", f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    """A copy of that run, to do with as one likes."""
+    return pathlib.Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def refused(workdir, *arguments):
+    """The one line with which a command ends, after which the folder is as it was."""
+    before = tree(workdir)
+    done = run(f"--workdir={workdir}", *arguments)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert tree(workdir) == before
+    return done.stderr.splitlines()[-1]
 
 
 @pytest.fixture(scope="module")

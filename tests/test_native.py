@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT
+from conftest import ROOT, run
 
 from holotf import native
 from holotf.layers import convolution, normalise, rigid
@@ -160,24 +160,31 @@ def test_types_without_a_kernel_are_left_to_xla():
     assert native.kernels(tf.zeros(1, tf.float64)) is None
 
 
+PROGRAM = """
+import tensorflow as tf
+from holotf import native
+from holotf.layers.normalise import instance_norm
+print(instance_norm(tf.ones([1, 2, 2, 3]), tf.ones(3), tf.ones(3), epsilon=1.0).numpy().mean(), native.kernels() is not None)
+"""
+
+
+def build(tmp_path, **environment):
+    """A process that uses a kernel where it can: (what it printed, the libraries in the cache)."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    done = run(script=tmp_path / "program.py", XDG_CACHE_HOME=str(tmp_path), **environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip(), done.stderr.strip(), sorted((tmp_path / "holotf").glob("*.so"))
+
+
 @pytest.mark.parametrize(
     ("compiler", "message"),
     [("", "no C++ compiler (g++ or clang++)"), ("false", "false cannot build our kernels, training goes on without them")],
 )
 def test_without_a_working_compiler_it_says_so_and_goes_on(tmp_path, compiler, message):
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import sys, tensorflow as tf\n"
-        f"sys.path.insert(0, {str(ROOT)!r})\n"
-        "from holotf.layers.normalise import instance_norm\n"
-        "print(instance_norm(tf.ones([1, 2, 2, 3]), tf.ones(3), tf.ones(3), epsilon=1.0).numpy().mean())\n"
-    )
     path = os.environ["PATH"] if compiler else "/nowhere"
-    environment = {**os.environ, "CXX": compiler, "PATH": path, "XDG_CACHE_HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, script], env=environment, text=True, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert message in done.stderr
-    assert done.stdout.strip() == "1.0"
+    said, error, _ = build(tmp_path, CXX=compiler, PATH=path)
+    assert message in error
+    assert said == "1.0 False"
 
 
 @needs_kernels
@@ -214,20 +221,6 @@ def test_many_callers_share_the_threads():
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         for found, right in zip(pool.map(lambda each: norm(x=each, threads=4).y, x * 10), expected * 10, strict=True):
             np.testing.assert_array_equal(found, right)
-
-
-def build(tmp_path, **environment):
-    """A process that uses a kernel where it can: (what it printed, the libraries in the cache)."""
-    program = (
-        "from holotf import console; console.import_tensorflow()\n"
-        "import tensorflow as tf\nfrom holotf import native\nfrom holotf.layers.normalise import instance_norm\n"
-        "y = instance_norm(tf.ones([1, 2, 2, 3]), tf.ones(3), tf.ones(3), epsilon=1.0)\n"
-        "print(y.numpy().mean(), native.kernels() is not None)"
-    )
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)} | environment
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, text=True, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip(), done.stderr.strip(), sorted((tmp_path / "holotf").glob("*.so"))
 
 
 @needs_kernels

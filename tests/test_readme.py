@@ -4,8 +4,8 @@ import json
 import re
 import shutil
 
-import tensorflow as tf
 import conftest
+import tensorflow as tf
 from conftest import ROOT
 
 GUIDE = (ROOT / "docs" / "extending.md").read_text()
