@@ -52,6 +52,7 @@ LONG = "--config.train.kimg=8"  # a thousand iterations: time to be caught in th
 FLAT = "--config.optim.decay_from=1.0"  # the rates of a run then do not depend on how long it was meant to be
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(squares, tmp_path):
     text, code = stop(trains(squares, tmp_path, LONG, FLAT, model="hologan"), signal.SIGKILL)
     assert code == -signal.SIGKILL, text
@@ -156,7 +157,9 @@ def test_divergence_names_the_first_bad_iteration():
 
 def test_mirrored_strategy_trains_through_the_same_loop(squares, tmp_path):
     """Two logical CPUs stand for two GPUs (conftest)."""
-    config = small_config(squares, **{"device.strategy": "mirrored", "train.kimg": 0.024, "train.d_steps": ((0.0, 2),)})
+    config = small_config(
+        squares, **{"model.name": "dcgan", "device.strategy": "mirrored", "train.kimg": 0.024, "train.d_steps": ((0.0, 2),)}
+    )
     assert loop.train(config, str(tmp_path)) == 0
     found = state(tmp_path)
     names = ("progress/iteration", "d_optimizer/000_iteration", "g_optimizer/000_iteration")

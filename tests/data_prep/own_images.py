@@ -2,6 +2,7 @@
 
 import io
 
+import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
@@ -13,6 +14,23 @@ def image_bytes(number, encoding="png", height=24, width=20):
     stream = io.BytesIO()
     Image.new("RGB", (width, height), (number, 255 - number, 7)).save(stream, encoding)
     return stream.getvalue()
+
+
+def saved(pixels, encoding="png", **options):
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, encoding, **options)
+    return stream.getvalue()
+
+
+def made_up(number, size=96):
+    """A made-up photograph: as in photographs, amplitudes fall with the frequency; [size, size, 3]."""
+    waves = np.hypot(*np.meshgrid(np.fft.fftfreq(96), np.fft.fftfreq(96)))
+    waves[0, 0] = np.inf
+    noise = np.fft.fft2(np.random.default_rng(number).standard_normal((3, 96, 96)))
+    pixels = np.fft.ifft2(noise / waves).real
+    pixels = 128 + 40 * pixels / pixels.std()
+    image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8).transpose(1, 2, 0).copy())  # [3,H,W] -> [H,W,3]
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
 
 
 def write(folder, files):
@@ -39,3 +57,6 @@ def rows(out, split="train"):
     label = dict(builder.info.features).get("label")
     found = tfds.as_numpy(builder.as_dataset(split=split))
     return sorted((int(row["image"][8, 8, 0]), label.int2str(int(row["label"])) if label else None) for row in found)
+
+
+CLASSES = {"cats/1.png": image_bytes(10), "cats/more/2.PNG": image_bytes(20), "dogs/3.bmp": image_bytes(30, "bmp")}

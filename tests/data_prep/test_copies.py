@@ -1,13 +1,12 @@
 """Copies of an image fall to one side of a cut, and near-duplicates are found and left out."""
 
-import io
 import tarfile
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from conftest import run
-from own_images import prepare, splits, write
+from own_images import made_up, prepare, saved, splits, write
 from PIL import Image
 
 from data_prep.__main__ import main
@@ -15,12 +14,6 @@ from data_prep.__main__ import main
 
 def textured(number, height=24, width=20):
     return np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
-
-
-def saved(pixels, encoding="png", **options):
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, encoding, **options)
-    return stream.getvalue()
 
 
 def pngs(out, split):
@@ -72,17 +65,6 @@ def test_the_side_depends_on_the_pixels_alone(tmp_path):
         assert pngs(tmp_path / "few", split)[0] < pngs(tmp_path / "0", split)[0]
     assert prepare(tmp_path / "in", tmp_path / "large", *flags, "--size", "32") == 0
     assert splits(tmp_path / "large") == splits(tmp_path / "0")
-
-
-def made_up(number, size=96):
-    """A made-up photograph: as in photographs, amplitudes fall with the frequency; [size, size, 3]."""
-    waves = np.hypot(*np.meshgrid(np.fft.fftfreq(96), np.fft.fftfreq(96)))
-    waves[0, 0] = np.inf
-    noise = np.fft.fft2(np.random.default_rng(number).standard_normal((3, 96, 96)))
-    pixels = np.fft.ifft2(noise / waves).real
-    pixels = 128 + 40 * pixels / pixels.std()
-    image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8).transpose(1, 2, 0).copy())  # [3,H,W] -> [H,W,3]
-    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
 
 
 def near_duplicates():

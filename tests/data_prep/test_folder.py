@@ -7,13 +7,11 @@ import zipfile
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from own_images import image_bytes, prepare, rows, splits, write
+from own_images import CLASSES, image_bytes, prepare, rows, splits, write
 from PIL import Image
 
 from data_prep.folder import parse_share
 from holotf.errors import UserError
-
-CLASSES = {"cats/1.png": image_bytes(10), "cats/more/2.PNG": image_bytes(20), "dogs/3.bmp": image_bytes(30, "bmp")}
 
 
 def test_flat_folder_of_every_format(tmp_path):

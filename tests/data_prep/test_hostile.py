@@ -11,8 +11,8 @@ import zlib
 import pytest
 import tensorflow_datasets as tfds
 from conftest import run
+from own_images import CLASSES, image_bytes, made_up, prepare, rows, saved, splits, write
 from PIL import Image
-from test_folder import CLASSES, image_bytes, made_up, prepare, rows, saved, splits, write
 
 from data_prep import archives
 from data_prep.names import label_name, normalised, printable

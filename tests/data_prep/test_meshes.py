@@ -115,6 +115,7 @@ def rows_of(folder):
     }
 
 
+@pytest.mark.slow
 def test_test_shows_other_views_of_the_same_meshes_and_unseen_other_meshes(child, tmp_path):
     for number in range(5):
         write_obj(tmp_path / "source", f"cube{number}")

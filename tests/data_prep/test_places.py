@@ -7,8 +7,8 @@ import zipfile
 
 import pytest
 import tensorflow_datasets as tfds
+from own_images import image_bytes, prepare, write
 from test_build import blocks, digests, left
-from test_folder import image_bytes, prepare, write
 from test_hostile import error_of
 
 from data_prep import build as build_module
