@@ -26,7 +26,7 @@ def parse(argv):
         argv = [argv[0], f"--config={config}", *argv[1:]]  # a default of the flag would meet overrides at import
     try:
         check_config(config)
-        return flags.FLAGS(labels_as_config(argv))
+        return flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         sys.exit(fail(of_flags(error, argv), 2))
     except KeyboardInterrupt:
@@ -56,4 +56,5 @@ def fail(reason, code):
 
 if __name__ == "__main__":
     logging.set_verbosity(logging.WARNING)
+    sys.argv[:] = labels_as_config(sys.argv)  # where config_flags reads overrides
     app.run(main, flags_parser=parse)
