@@ -111,9 +111,7 @@ def test_labels_are_drawn_evenly():
     np.testing.assert_allclose(shares / 6000, 1 / 6, atol=0.02)  # one of three, or two of three
 
 
-@pytest.mark.parametrize(
-    "rung", [pytest.param("wgan_gp", marks=pytest.mark.slow), "full"]
-)
+@pytest.mark.parametrize("rung", [pytest.param("wgan_gp", marks=pytest.mark.slow), "full"])
 def test_a_rung_moves_both_players(rung):
     rungs = projection_clevr.get_config(rung)
     changes = {f"model.{key}": rungs.model[key] for key in ("projection", "conditional_norm", "label_maps", "d_norm")}
