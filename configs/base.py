@@ -1,7 +1,8 @@
 """Every default there is, with units. An experiment is this, changed where it differs.
 
-What every model has stands in COMMON; GAN adds what every GAN has, and HOLOGAN, DCGAN, VAE and CLASSIFIER what each of them has. A
-model of your own brings a section of its own: `experiment(GAN, {"model": {"name": "mine", ...}})`.
+What every model has stands in COMMON; GAN adds what every GAN has, CONDITIONAL what those have that are told labels, and HOLOGAN,
+DCGAN, VAE and the other names of models what each of them has. A model of your own brings a section of its own:
+`experiment(GAN, {"model": {"name": "mine", ...}})`.
 """
 
 import copy
@@ -43,6 +44,7 @@ COMMON = {
         "seeds": (0, 1, 2, 3, 4, 5, 6, 7),  # one object each
         "frames": 36,  # of a sweep; of an interpolation from one object to the next
         "image": "",  # file of a photograph whose object is to be found and turned, instead of all else; "" for none
+        "labels": "",  # what is to be shown, by a model that is told labels: "red cube, blue sphere; green cube"; "" for each alone
     },
     "evaluate": {
         "kimg": 0.0,  # between evaluations in training, the last at its end; 0: none
@@ -54,6 +56,7 @@ COMMON = {
         "views": 24,  # of a sweep
         "photos": 0,  # unseen images to find again in the generator, some ten seconds each; 0: none
         "turntables": "",  # arguments of `python -m data_prep` that draw real objects turning, to compare with; "" for none
+        "classifier": "",  # of what conditional models draw: a .keras or SavedModel path; "" for one trained on the data
         "probe": "",  # a data folder on whose labels the model's features are probed, minutes to an hour; "" for none
         "probe_label": "label",  # the ClassLabel of that folder which is to be told
         "probe_images": 50_000,  # of each of its splits, at most
@@ -91,7 +94,8 @@ GAN = {
     },
     "loss": {
         "gan": "bce",  # bce, hinge, lsgan or wgan (with gradient penalty)
-        "lambda_gp": 10.0,  # of wgan's gradient penalty
+        "lambda_gp": 10.0,  # of the gradient penalty
+        "gradient_penalty": False,  # with the other losses, too
         "lambda_r1": 0.0,  # of half the squared gradient norm at real images; 0: off
         "label_real": 1.0,  # what D is to say of real images, bce and lsgan only; below 1: a soft label
     },
@@ -105,6 +109,18 @@ GAN = {
         "flip_labels_kimg": 0.0,  # thousand images for which D is told that real is made and made is real; 0: off
         "instance_noise": 0.0,  # standard deviation of noise on D's images, in units of [-1, 1]; 0: off
         "instance_noise_kimg": 0.0,  # thousand images over which that noise falls linearly to 0
+        "diff_augment": (),  # of all images that D sees: some of color, translation, cutout; (): none
+    },
+}
+
+CONDITIONAL = {
+    "model": {
+        "labels": "labels",  # the feature of the data that says what an image shows: a class, or a list of classes
+        "most_labels": 3,  # of an image
+        "classes": (),  # their names, in the order of the labels; (): as data.dir names them
+    },
+    "evaluate": {
+        "best": "labels/test/top_k",
     },
 }
 
@@ -157,6 +173,42 @@ DCGAN = {
     },
 }
 
+PROJECTION_GAN = {
+    "model": {
+        "name": "projection_gan",
+        "image_size": 64,  # px: 32, 64 or 128
+        "z_dim": 128,
+        "gf": 64,  # width of the generator
+        "df": 64,  # width of the discriminator
+        "d_norm": "spectral",  # of the discriminator: spectral or none
+        "projection": True,  # the discriminator's inner product of features and labels
+        "conditional_norm": True,  # batch norm in the generator whose scale and shift are the labels' own
+        "label_maps": True,  # labels joined to the input and to the middle of both networks
+        "upsampling": "nearest",  # nearest or bicubic
+    },
+    "loss": {
+        "gan": "hinge",
+    },
+    "optim": {
+        "d_lr": 2e-4,
+        "g_lr": 2e-4,
+        "beta_1": 0.0,
+        "beta_2": 0.9,
+    },
+}
+
+CONDITIONAL_HOLOGAN = {
+    "model": {
+        "name": "conditional_hologan",
+        "label_dim": 32,  # length of a label's embedding, which joins z
+        "labels": "kind",
+        "most_labels": 1,
+    },
+    "evaluate": {
+        "best": "labels/single/top_k",
+    },
+}
+
 VAE = {
     "model": {
         "name": "vae",
@@ -198,13 +250,15 @@ SECTIONS = {
     "hologan": (GAN, HOLOGAN),
     "published": (GAN, HOLOGAN, PUBLISHED),
     "dcgan": (GAN, DCGAN),
+    "projection_gan": (GAN, CONDITIONAL, PROJECTION_GAN),
+    "conditional_hologan": (GAN, HOLOGAN, CONDITIONAL, CONDITIONAL_HOLOGAN),
     "vae": (VAE,),
     "classifier": (CLASSIFIER,),
 }
 
 
 def get_config(model: str = "hologan") -> ConfigDict:
-    """The defaults of a model: hologan (64 px, ours), published (HoloGAN as released), dcgan, vae or classifier."""
+    """The defaults of a model: a key of SECTIONS, hologan (64 px, ours) if not given."""
     require(model in SECTIONS, "configs/base.py", model, f"one of {', '.join(SECTIONS)}")
     return experiment(*SECTIONS[model])
 

@@ -12,6 +12,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from holotf import data, files, run_folder, views
 from holotf.errors import UserError
 from holotf.models.base import SAMPLES, Classifying, Generative, Learner, Turnable
+from holotf.models.conditional import Conditional
 
 CARD = "card.json"
 FORMAT = 1  # a reader refuses a higher one
@@ -72,7 +73,7 @@ def card(model: Learner, folder: str, workdir: str | None = None) -> dict:
         "model": config.model.to_dict(),
         "endpoints": endpoints(model, folder),
         "latent": _latent(model) if isinstance(model, Generative) else None,
-        "classes": list(model.class_names) if isinstance(model, Classifying) else None,
+        "classes": list(model.class_names) if isinstance(model, (Classifying, Conditional)) else None,
         "views": _views(config.views) if isinstance(model, Turnable) else None,
         "training": {
             "seed": config.seed,
@@ -117,6 +118,8 @@ def _about(model):
         "classes": {"meaning": "the most probable class, by name"},
         "probabilities": {"range": [0.0, 1.0], "meaning": "of each class, in the order of `classes`"},
         "z": {"meaning": "latent: see `latent`"},
+        "names": {"meaning": "what is to be shown, of `classes`, separated by commas"},
+        "labels": {"range": [0.0, 1.0], "meaning": "of each of `classes`: 1 for what is to be shown"},
         "volume": {
             "meaning": "an object before any turn: slices from the near one, rows from the top, columns from the left, features"
         },
@@ -139,12 +142,14 @@ def _about(model):
 
 
 def _latent(model):
-    """How latents are drawn: their length, and the distribution that many draws of the model's own show."""
-    z = model.draw(DRAWS, [0, 0])[0].numpy()
+    """How latents are drawn: their length, how many labels they end with, the distribution that many draws of the model's show."""
+    latents = model.draw(DRAWS, [0, 0])[0]
+    z = (model.parts(latents)[0] if isinstance(model, Conditional) else latents).numpy()
     uniform = np.abs(z).max() <= 1.0 and abs(z.std() * np.sqrt(3.0) - 1.0) < 0.02
     normal = np.abs(z).max() > 3.0 and abs(z.std() - 1.0) < 0.02
     name = "uniform in [-1, 1]" if uniform else "standard normal" if normal else "other"
-    return {"z_dim": z.shape[-1], "distribution": name, "range": [-1.0, 1.0] if uniform else None}
+    told = {"z_dim": latents.shape[-1], "distribution": name, "range": [-1.0, 1.0] if uniform else None}
+    return told | ({"labels": latents.shape[-1] - z.shape[-1]} if isinstance(model, Conditional) else {})
 
 
 def _views(ranges):

@@ -134,9 +134,22 @@ def open_beside(folder: str, field: str) -> tfds.core.DatasetBuilder:
 
 
 def class_names(source: Source, feature: str) -> tuple[str, ...] | None:
-    """Names of the classes that a feature tells apart; None where it is of another sort, or not there."""
+    """Names of the classes that a feature tells apart, one or several an image; None where it is of another sort, or not there."""
     found = dict(source.builder.info.features).get(feature)
+    found = found.feature if isinstance(found, tfds.features.Sequence) else found
     return tuple(found.names) if isinstance(found, tfds.features.ClassLabel) else None
+
+
+def of_example(builder: tfds.core.DatasetBuilder, example: dict[str, tf.Tensor], names: Sequence[str]) -> dict[str, tf.Tensor]:
+    """Features of an example by their names, labels of which there may be several as a row: float32 [K], 1 for those it has."""
+    found = {}
+    for name in names:
+        feature, value = builder.info.features[name], example[name]
+        if isinstance(feature, tfds.features.Sequence) and isinstance(feature.feature, tfds.features.ClassLabel):
+            each = tf.one_hot(value, feature.feature.num_classes)  # [labels,K]
+            value = tf.minimum(tf.reduce_sum(each, axis=0), 1.0)
+        found[name] = value
+    return found
 
 
 def batches(
@@ -167,8 +180,8 @@ def batches(
       replicas: over all workers; each takes one element of the data set a step.
 
     Returns:
-      A `tf.data.Dataset` of {feature: [batch_size / replicas, ...]}, the image uint8 [.., image_size, image_size, 3]; of
-      {source: {feature: ...}} for several sources.
+      A `tf.data.Dataset` of {feature: [batch_size / replicas, ...]}, the image uint8 [.., image_size, image_size, 3], a sequence
+      of labels as `of_example` has it; of {source: {feature: ...}} for several sources.
 
     Raises:
       UserError: as `check`; a batch that the replicas cannot share.
@@ -189,7 +202,7 @@ def _examples(source, features, image_size, batch_size, seed, start, shard):
     data, count, (index, workers), position = source.settings, source.count, shard, start * batch_size
     read = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
     records = source.builder.as_dataset(data.split, decoders={"image": tfds.decode.SkipDecoding()}, read_config=read)
-    records = records.map(lambda example: {name: example[name] for name in features})
+    records = records.map(lambda example: of_example(source.builder, example, features))
 
     def draw(*numbers):
         return [seed, *numbers] if source.index == 0 else tf.random.fold_in([seed, *numbers], source.index)

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from holotf import card, evaluators, features, files, pictures
 from holotf.errors import UserError, require
+from holotf.evaluators import labeller
 from holotf.evaluators.subject import Subject
 from holotf.models.base import Learner
 from holotf.run_folder import restore
@@ -118,6 +119,8 @@ def check(settings: ConfigDict) -> None:
     known = evaluators.better()
     require(settings.best in known, "evaluate.best", settings.best, f"one of {', '.join(known)}")
     features.check(settings.extractor)
+    if settings.classifier:
+        labeller.check(settings.classifier)
     require(settings.probe_images >= 2, "evaluate.probe_images", settings.probe_images, "2 or more")
     if settings.probe and importlib.util.find_spec("sklearn") is None:
         raise UserError(f"evaluate.probe={settings.probe!r} needs scikit-learn: pip install 'holotf[analyse]'")

@@ -21,6 +21,17 @@ def given(argv: list[str], name: str) -> str | None:
     return value
 
 
+def labels_as_config(argv: list[str]) -> list[str]:
+    """A command line whose --labels is written as what it stands for, --config.generate.labels."""
+    words, found = iter(argv), []
+    for word in words:
+        flag, equals, text = word.partition("=")
+        if flag in ("--labels", "-labels"):
+            word = f"--config.generate.labels={text if equals else next(words, '')}"
+        found.append(word)
+    return found
+
+
 def check_config(flag: str) -> None:
     """Finds what is wrong with a config file, which the flag's own reader tells in fifty lines.
 

@@ -55,6 +55,7 @@ def train(config: ConfigDict, workdir: str) -> int:
     run_folder.check_folders(workdir)
     with strategy.scope():
         model = models.initial(config)
+    generate.check_labels(model)
     data.check(sources, model.FEATURES, config.model.image_size, batch_size)
     with locked(workdir, active=worker == 0):
         checkpoints, pending = Checkpoints(model, workdir, config.train.keep_checkpoints, chief=worker == 0), []

@@ -15,7 +15,10 @@ CASES = {
     "unknown variant": (["--config=configs/hologan_celeba.py:256"], "configs/hologan_celeba.py:256: use :64 or :128"),
     "unknown mode": (["--mode=fly"], "--mode=fly: value should be one of <train|evaluate|generate|export|serve>"),
     "stray argument": (["tarin"], "unknown argument 'tarin'"),
-    "unknown model": (["--config.model.name=cyclegan"], "model.name='cyclegan': use one of classifier, dcgan, hologan, vae"),
+    "unknown model": (
+        ["--config.model.name=cyclegan"],
+        "model.name='cyclegan': use one of classifier, conditional_hologan, dcgan, hologan, projection_gan, vae",
+    ),
     "impossible size": (["--config.model.image_size=48"], "model.image_size=48: use 32, 64 or 128"),
     "unknown strategy": (["--config.device.strategy=tpu"], "device.strategy='tpu': use auto, one, mirrored or multi_worker"),
     "unknown precision": (["--config.device.precision=float16"], "device.precision='float16': use float32 or mixed_bfloat16"),

@@ -1,28 +1,21 @@
 """The regressor that reads poses: trained on labelled renders, on their pixels or on their silhouettes."""
 
-import contextlib
-import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from holotf import files
+from holotf import data
 from holotf.errors import UserError
-from holotf.evaluators import outlines
+from holotf.evaluators import networks, outlines
 from holotf.evaluators.angles import wrap
+from holotf.evaluators.networks import EPOCHS, SEED
 from holotf.features import content_key
-from holotf.features.base import digest
 
 HELD_OUT = 500  # images
-EPOCHS = 12
-SEED = 0  # of weights and order
-BATCH = 64
 AMBIGUOUS_DEG = 90.0  # an error beyond it: front taken for back, or side for side
 _ELEVATION_UNIT_DEG = 30.0  # brings elevations to the size of a cosine
 
@@ -50,10 +43,7 @@ class PoseRegressor:
         """uint8 [..., H, W, 3] -> (azimuth_deg, elevation_deg), float64 arrays [...]; azimuth in (-180, 180]."""
         if self.ground is not None:
             images = as_images(outlines.silhouettes(images, self.ground))
-        flat = images.reshape(-1, *images.shape[-3:])
-        parts = [flat[i : i + 256] for i in range(0, len(flat), 256)]
-        found = np.concatenate([self.network(p.astype(np.float32) / 127.5 - 1.0, training=False).numpy() for p in parts])
-        found = found.astype(np.float64).reshape(*images.shape[:-3], 3)
+        found = networks.apply(self.network, images).astype(np.float64)
         return np.degrees(np.arctan2(found[..., 1], found[..., 0])), found[..., 2] * _ELEVATION_UNIT_DEG
 
 
@@ -72,13 +62,14 @@ def labelled(builder: tfds.core.DatasetBuilder, split: str, *labels: str, count:
       count: how many, from the first; -1 for all.
 
     Returns:
-      (uint8 [N, H, W, 3], an array [N] for each label), or None where the data set lacks one.
+      (uint8 [N, H, W, 3], an array [N] for each label, [N, K] for a list of classes), or None where the data set lacks one.
     """
     if not set(labels) <= set(builder.info.features):
         return None
+    names = ("image", *labels)
     examples = builder.as_dataset(split, read_config=tfds.ReadConfig(try_autocache=False)).take(count)
-    examples = list(tfds.as_numpy(examples))
-    return tuple(np.stack([e[name] for e in examples]) for name in ("image", *labels))
+    examples = list(tfds.as_numpy(examples.map(lambda example: data.of_example(builder, example, names))))
+    return tuple(np.stack([e[name] for e in examples]) for name in names)
 
 
 def turntables(builder: tfds.core.DatasetBuilder, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -133,33 +124,22 @@ def regressor(
     shards = [os.fspath(p) for name in names for p in builder.info.splits[name.partition("[")[0]].filepaths]
     what = "pixels" if ground is None else f"silhouettes on {ground.tolist()} beyond {outlines.DIFFERS}"
     path = Path(cache) / f"{content_key('pose', shards, f'{names} {SEED} {EPOCHS} {what}')}.keras"
-    facts = path.with_suffix(".json")
-    with contextlib.suppress(Exception):  # not there, or damaged, in whichever way that is found out: trained
-        kept = json.loads(facts.read_text())
-        if kept.pop("sha256") == _checksum(path, kept):
-            return PoseRegressor(keras.models.load_model(path), kept["held_out"], kept["elsewhere"], ground)
-    images, *poses = labelled(builder, split, "azimuth_deg", "elevation_deg")
-    if len(images) < 2 * HELD_OUT:
-        raise UserError(f"{builder.data_path} has {len(images)} images: a pose regressor needs at least {2 * HELD_OUT}")
-    print(f"training a pose regressor on {len(images)} images ({what.partition(' ')[0]})", flush=True)
-    trained = train(images, *poses, ground=ground, held_out=0 if judged_on else HELD_OUT)
-    for name in judged_on:
-        images, *poses = labelled(builder, name, "azimuth_deg", "elevation_deg")
-        trained.elsewhere[name] = judge_regressor(trained, images, *poses)
-    if judged_on:
-        trained.held_out = trained.elsewhere.pop(judged_on[0])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with files.temporary(path) as temporary:
-        trained.network.save(temporary)
-        os.replace(temporary, path)
-    told = {"held_out": trained.held_out, "elsewhere": trained.elsewhere}
-    files.write_json(facts, told | {"sha256": _checksum(path, told)})
-    return trained
 
+    def trained():
+        images, *poses = labelled(builder, split, "azimuth_deg", "elevation_deg")
+        if len(images) < 2 * HELD_OUT:
+            raise UserError(f"{builder.data_path} has {len(images)} images: a pose regressor needs at least {2 * HELD_OUT}")
+        print(f"training a pose regressor on {len(images)} images ({what.partition(' ')[0]})", flush=True)
+        made = train(images, *poses, ground=ground, held_out=0 if judged_on else HELD_OUT)
+        for name in judged_on:
+            images, *poses = labelled(builder, name, "azimuth_deg", "elevation_deg")
+            made.elsewhere[name] = judge_regressor(made, images, *poses)
+        if judged_on:
+            made.held_out = made.elsewhere.pop(judged_on[0])
+        return made.network, {"held_out": made.held_out, "elsewhere": made.elsewhere}
 
-def _checksum(path, told):
-    """Of a network and of what is told of it: of a pair that is whole and belongs together."""
-    return hashlib.sha256(digest(path) + json.dumps(told).encode()).hexdigest()
+    network, told = networks.kept(path, trained)
+    return PoseRegressor(network, told["held_out"], told["elsewhere"], ground)
 
 
 def train(
@@ -179,34 +159,15 @@ def train(
       ground: as in `regressor`.
       held_out: how many images are not learnt from.
     """
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    try:
-        keras.utils.set_random_seed(SEED)
-        order = np.random.default_rng(SEED).permutation(len(images))
-        images, azimuth_deg, elevation_deg = images[order], azimuth_deg[order], elevation_deg[order]
-        radians = np.radians(azimuth_deg)
-        targets = np.stack([np.cos(radians), np.sin(radians), elevation_deg / _ELEVATION_UNIT_DEG], 1).astype(np.float32)
-        network = _network(images.shape[1:])
-        steps = epochs * -(-(len(images) - held_out) // BATCH)
-        network.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-3, steps)), "mse")
-        given = images if ground is None else as_images(outlines.silhouettes(images, ground))
-        stream = tf.data.Dataset.from_tensor_slices((given[held_out:], targets[held_out:])).shuffle(len(images), seed=SEED)
-        stream = stream.batch(BATCH).map(lambda x, y: (tf.cast(x, tf.float32) / 127.5 - 1.0, y)).prefetch(2)
-        network.fit(stream, epochs=epochs, shuffle=False, verbose=0)
-        made = PoseRegressor(network, {}, {}, ground)
-        if held_out:
-            made.held_out = judge_regressor(made, images[:held_out], azimuth_deg[:held_out], elevation_deg[:held_out])
-        return made
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
-def _network(shape):
-    layers = [keras.layers.Input(shape)]
-    for filters in (32, 64, 128, 256):
-        layers += [keras.layers.Conv2D(filters, 4, 2, "same"), keras.layers.BatchNormalization(), keras.layers.LeakyReLU(0.2)]
-    return keras.Sequential([*layers, keras.layers.Flatten(), keras.layers.Dropout(0.3), keras.layers.Dense(3)])
+    order = np.random.default_rng(SEED).permutation(len(images))
+    images, azimuth_deg, elevation_deg = images[order], azimuth_deg[order], elevation_deg[order]
+    radians = np.radians(azimuth_deg)
+    targets = np.stack([np.cos(radians), np.sin(radians), elevation_deg / _ELEVATION_UNIT_DEG], 1).astype(np.float32)
+    given = images if ground is None else as_images(outlines.silhouettes(images, ground))
+    made = PoseRegressor(networks.train(given[held_out:], targets[held_out:], "mse", epochs), {}, {}, ground)
+    if held_out:
+        made.held_out = judge_regressor(made, images[:held_out], azimuth_deg[:held_out], elevation_deg[:held_out])
+    return made
 
 
 def judge_regressor(

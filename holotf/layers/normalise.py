@@ -180,14 +180,21 @@ class BatchNorm(keras.layers.Layer):
     def build(self, input_shape: tuple) -> None:
         """Makes the weights and the moving averages."""
         near_1 = normal(mean=1.0)
-        shape, state = input_shape[-1:], {"trainable": False, "autocast": False, "aggregation": "only_first_replica"}
-        self.scale = self.add_weight(name="scale", shape=shape, initializer=near_1, autocast=False)
-        self.shift = self.add_weight(name="shift", shape=shape, initializer="zeros", autocast=False)
-        self.moving_mean = self.add_weight(name="moving_mean", shape=shape, initializer="zeros", **state)
-        self.moving_variance = self.add_weight(name="moving_variance", shape=shape, initializer="ones", **state)
+        self.scale = self.add_weight(name="scale", shape=input_shape[-1:], initializer=near_1, autocast=False)
+        self.shift = self.add_weight(name="shift", shape=input_shape[-1:], initializer="zeros", autocast=False)
+        self._build_moving(input_shape[-1:])
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """[B, ..., C] -> the same shape and dtype."""
+        return self._normalised(x, self.scale, self.shift, training)
+
+    def _build_moving(self, shape):
+        state = {"trainable": False, "autocast": False, "aggregation": "only_first_replica"}
+        self.moving_mean = self.add_weight(name="moving_mean", shape=shape, initializer="zeros", **state)
+        self.moving_variance = self.add_weight(name="moving_variance", shape=shape, initializer="ones", **state)
+
+    def _normalised(self, x, scale, shift, training):
+        """With a scale and a shift that broadcast to x."""
         mean, variance = self.moving_mean.value, self.moving_variance.value
         if training:
             context, count, sums = tf.distribute.get_replica_context(), tf.size(x) // x.shape[-1], _sums(x)
@@ -198,5 +205,5 @@ class BatchNorm(keras.layers.Layer):
             for moving, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
                 moving.assign(self.momentum * moving.value + (1.0 - self.momentum) * new)
         # As tensors: the compiled function is one for all layers, and would keep their variables.
-        inputs = [tf.convert_to_tensor(t) for t in (x, mean, variance, self.scale, self.shift)]
+        inputs = [tf.convert_to_tensor(t) for t in (x, mean, variance, scale, shift)]
         return _scaled(*inputs, self.epsilon, self.negative_slope)

@@ -89,10 +89,12 @@ class SpectralNorm(keras.layers.Layer):
 
 
 def update_spectral_norms(network: keras.Model) -> None:
-    """One power iteration of every spectrally normalised layer that a network holds itself."""
+    """One power iteration of every spectrally normalised layer that a network holds, itself or in networks that it holds."""
     for layer in network.layers:
         if isinstance(layer, SpectralNorm):
             layer.update_u()
+        elif isinstance(layer, keras.Model):
+            update_spectral_norms(layer)
 
 
 class SpectralConv2D(SpectralNorm):

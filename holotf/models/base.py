@@ -341,7 +341,7 @@ class Classifying(Learner):
 
     def __init__(self, config: ConfigDict):
         super().__init__(config)
-        self.class_names = _class_names(config)
+        self.class_names = class_names(config, "label")
 
     def logits(self, images: tf.Tensor) -> tf.Tensor:
         """uint8 [B, H, W, 3] -> [B, classes] float32."""
@@ -368,13 +368,17 @@ class Classifying(Learner):
         return serve(self.served_variables(), "predict", {"predict": predict})
 
 
-def _class_names(config):
-    """Those of the config, or else of the data."""
+def class_names(config: ConfigDict, feature: str) -> tuple[str, ...]:
+    """Names of the classes that a feature of the data tells apart: those of `model.classes`, or else of the data.
+
+    Raises:
+      UserError: as `Classifying`.
+    """
     named = config.model.classes
     usable = isinstance(named, (tuple, list)) and all(isinstance(n, str) and n for n in named) and len(set(named)) == len(named)
     require(usable, "model.classes", named, "names, each once, such as ('cat', 'dog'), or () for those of the data's labels")
     try:
-        labelled = data.class_names(data.Source(config.data, data.open_folder(config.data, whole=False)), "label")
+        labelled = data.class_names(data.Source(config.data, data.open_folder(config.data, whole=False)), feature)
     except UserError as error:
         if not named:
             raise UserError(f"model.classes=(): {error}; or name the classes here") from error

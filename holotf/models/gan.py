@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from holotf import losses
+from holotf import diff_augment, losses
 from holotf.errors import UserError, require
 from holotf.layers.spectral import update_spectral_norms
 from holotf.models.base import Generative, to_float, to_uint8
@@ -64,6 +64,7 @@ class GAN(Generative):
             require(0 <= train[name] < math.inf, f"train.{name}", train[name], "0 (off) or a positive number")
         if train.instance_noise > 0 and train.instance_noise_kimg == 0:
             raise UserError("train.instance_noise_kimg=0: use the thousands of images over which train.instance_noise falls to 0")
+        diff_augment.check(train.diff_augment)
         require(0 <= config.model.ema_decay < 1, "model.ema_decay", config.model.ema_decay, "0 (no average) to below 1")
         _check_schedule(train.d_steps)
         self.generator, self.ema_generator = make_generator(), make_generator()
@@ -100,6 +101,10 @@ class GAN(Generative):
         """What the generator is fed in training: `draw`, unless weights that are trained have a part in it."""
         return self.draw(n, seed)
 
+    def inputs_to_train(self, batch: dict[str, tf.Tensor], turn: int) -> tuple[tf.Tensor, ...]:
+        """This replica's share of `draw_to_train` in a turn, as many as the batch has images."""
+        return self._share(self.draw_to_train, batch["image"].shape[0], turn)
+
     def condition_of_real(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         """What the discriminator is told beside the real images of a batch: a tuple of tensors whose first axis is B."""
         return ()
@@ -135,14 +140,14 @@ class GAN(Generative):
         reals, logs = to_float(batch["image"]), {}
         for turn in range(self.config.train.g_steps if play else 1):
             with tf.GradientTape() as tape:
-                inputs = self._share(self.draw_to_train, reals.shape[0], turn)
+                inputs = self.inputs_to_train(batch, turn)
                 fakes = self.generator(*inputs, training=True)
                 if turn == 0:
                     with tape.stop_recording():
                         logs |= self._update_discriminator(reals, self.condition_of_real(batch), fakes, inputs)
                 if not play:
                     continue
-                fake = self.discriminator(self._noisy(fakes, turn, 2), *self.condition_of_made(inputs), training=True)
+                fake = self.discriminator(self._shown(fakes, turn, 2), *self.condition_of_made(inputs), training=True)
                 adversarial = losses.PAIRS[self.config.loss.gan][1](fake["logits"])
                 terms = {"loss/g": adversarial} | self.generator_terms(fake, inputs)
                 total = sum(terms.values())
@@ -153,7 +158,7 @@ class GAN(Generative):
 
     def _update_discriminator(self, reals, condition, fakes, inputs):
         update_spectral_norms(self.discriminator)
-        reals, fakes = self._noisy(reals, 0, 0), self._noisy(fakes, 0, 1)
+        reals, fakes = self._shown(reals, 0, 0), self._shown(fakes, 0, 1)
         with tf.GradientTape() as tape:
             real, fake = self._judge((reals, *condition), (fakes, *self.condition_of_made(inputs)))
             terms = {"loss/d": self._adversarial(real["logits"], fake["logits"])}
@@ -192,15 +197,23 @@ class GAN(Generative):
             return self.discriminator(images, *condition, training=True)["logits"]
 
         terms, settings = {}, self.config.loss
-        if settings.gan == "wgan":
+        if settings.gan == "wgan" or settings.gradient_penalty:
             mix = self._share(lambda n, seed: tf.random.stateless_uniform([n, 1, 1, 1], seed), reals.shape[0], -1)
             terms["loss/gradient_penalty"] = settings.lambda_gp * losses.gradient_penalty(critic, reals, fakes, mix)
         if settings.lambda_r1 > 0:
             terms["loss/r1"] = settings.lambda_r1 * losses.r1(critic, reals)
         return terms
 
+    def _shown(self, images, turn, which):
+        """Images as the discriminator is shown them: augmented, and with noise. `which` tells a turn's draws apart."""
+        count, size, _, _ = images.shape
+        if policy := self.config.train.diff_augment:
+            drawn = self._share(lambda n, seed: diff_augment.draw(policy, n, size, seed), count, 2000 + 3 * turn + which)
+            images = diff_augment.apply(images, drawn)
+        return self._noisy(images, turn, which)
+
     def _noisy(self, images, turn, which):
-        """Images plus Gaussian noise that falls linearly to 0: `train.instance_noise`. `which` tells a turn's draws apart.
+        """Images plus Gaussian noise that falls linearly to 0: `train.instance_noise`.
 
         Source: Sonderby et al. 2016 (arXiv 1610.04490), section 3; Arjovsky and Bottou 2017 (arXiv 1701.04862), section 3.
         """

@@ -181,8 +181,8 @@ class Discriminator(keras.Model):
     def call(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """[B, H, W, 3] float32 in [-1, 1] -> dict of float32.
 
-        logits [B] and z_hat [B, Z]; where there are such heads, style [B, levels], azimuth [B, 2], its cosine and sine, and
-        elevation [B], its place in the range from -1 to 1.
+        logits [B], z_hat [B, Z], and features [B, h, w, C] of the last convolution; where there are such heads, style [B, levels],
+        azimuth [B, 2], its cosine and sine, and elevation [B], its place in the range from -1 to 1.
         """
         x = self.level(images, 0)
         style = []
@@ -193,9 +193,10 @@ class Discriminator(keras.Model):
                 statistics = tf.concat([mean, tf.sqrt(variance + 1e-8)], axis=-1)  # [B,2C]
                 style.append(self.styles[level](statistics))
             x = self._activated(x, level)
+        features = x
         x = tf.reshape(x, [-1, math.prod(x.shape[1:])])  # [B,H,W,C] -> [B,H*W*C]
         z_hat = tf.tanh(self.latent(leaky_relu(self.code(x), 0.2)))
-        out = {"logits": self.real(x)[:, 0], "z_hat": z_hat}
+        out = {"logits": self.real(x)[:, 0], "z_hat": z_hat, "features": features}
         if style:
             out["style"] = tf.concat(style, axis=-1)
         if self.azimuth is not None:
@@ -240,30 +241,19 @@ class HoloGAN(Perceptive, Volumetric, GAN):
             )
         if m.variant == "compositing" and m.rgb_skip and m.renderer != "compositing":
             raise UserError(f"model.rgb_skip=True with model.renderer={m.renderer!r}: it adds what renderer compositing composites")
-        super().__init__(
-            config,
-            lambda: Generator(
-                m.image_size,
-                m.z_dim,
-                m.gf,
-                m.variant,
-                m.renderer,
-                m.upsampling,
-                m.rgb_skip,
-                m.adain_map,
-                m.adain_stddev,
-                config.views.azimuth_parts,
-            ),
-            lambda: Discriminator(
-                m.image_size,
-                m.z_dim,
-                m.df,
-                loss.lambda_style > 0,
-                m.instance_norm,
-                loss.lambda_azimuth > 0,
-                loss.lambda_elevation > 0,
-            ),
-        )
+        super().__init__(config, self.make_generator, self.make_discriminator)
+
+    def make_generator(self, told: int = 0) -> keras.Model:
+        """A generator as the config says; `told`: length of what stands in its latents beside z."""
+        m, parts = self.config.model, self.config.views.azimuth_parts
+        ours = (m.renderer, m.upsampling, m.rgb_skip, m.adain_map, m.adain_stddev, parts)
+        return Generator(m.image_size, m.z_dim + told, m.gf, m.variant, *ours)
+
+    def make_discriminator(self) -> keras.Model:
+        """A discriminator as the config says."""
+        m, loss = self.config.model, self.config.loss
+        heads = (loss.lambda_azimuth > 0, loss.lambda_elevation > 0)
+        return Discriminator(m.image_size, m.z_dim, m.df, loss.lambda_style > 0, m.instance_norm, *heads)
 
     def draw(self, n: int, seed: tf.Tensor | Sequence[int]) -> tuple[tf.Tensor, tf.Tensor]:
         """Latents z ~ U(-1, 1) [n, Z] and views [n, 6], one per image: uniform in the config's ranges, azimuths as learnt."""
@@ -351,7 +341,7 @@ class HoloGAN(Perceptive, Volumetric, GAN):
 
         Angles are degrees, the camera's; images uint8 [B, H, W, 3]. What `volume` gives is the same for every view of an object.
         """
-        size, z_dim, volume_shape = self.config.model.image_size, self.config.model.z_dim, self.ema_generator.volume_shape
+        size, z_dim, volume_shape = self.config.model.image_size, self.latents([0]).shape[1], self.ema_generator.volume_shape
 
         def joined(azimuth_deg, elevation_deg, scale, translation):
             others = (("elevation_deg", elevation_deg), ("scale", scale), ("translation", translation))
