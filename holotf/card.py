@@ -117,6 +117,7 @@ def _about(model):
         "classes": {"meaning": "the most probable class, by name"},
         "probabilities": {"range": [0.0, 1.0], "meaning": "of each class, in the order of `classes`"},
         "z": {"meaning": "latent: see `latent`"},
+        "noise": {"range": [-1.0, 1.0], "meaning": "uniform: what an adapted image has that its source does not tell"},
         "volume": {
             "meaning": "an object before any turn: slices from the near one, rows from the top, columns from the left, features"
         },
