@@ -100,4 +100,4 @@ def test_a_model_that_is_broken_breaks_no_other(project):
 
 
 def test_models_are_those_with_a_build():
-    assert models.names() == ["classifier", "dcgan", "hologan", "vae"]
+    assert models.names() == ["classifier", "dann", "dcgan", "hologan", "pixelda", "vae"]
