@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from configs import base, domains_digits
 from holotf import evaluate, losses, models, train
 from holotf.errors import UserError
+from holotf.evaluators import domains as domains_judge
 from holotf.layers.reversal import reverse
 from holotf.models.pixelda import nearest
 
@@ -341,3 +342,16 @@ def test_a_third_data_set_is_refused():
         config.data.sources.third = config.data.sources.source
     with pytest.raises(UserError, match=r"data.sources=\['source', 'target', 'third'\]: use source and target"):
         models.build(config)
+
+
+def test_distance_and_information_by_hand():
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(size=(2, 200, 3))
+    assert domains_judge.a_distance(one, other + np.array([8.0, 0.0, 0.0])) == 2.0
+    assert domains_judge.a_distance(one, other) < 0.5
+    sure_of_two = np.log(np.array([[1.0, 1e-30], [1e-30, 1.0]]))
+    assert domains_judge.information(sure_of_two) == pytest.approx(np.log(2))
+    assert domains_judge.information(np.log(np.full((2, 2), 0.5))) == pytest.approx(0.0)
+    log_p = np.log([[0.9, 0.1], [0.6, 0.4]])
+    apart = [-p * np.log(p) - (1 - p) * np.log(1 - p) for p in (0.75, 0.9, 0.6)]
+    assert domains_judge.information(log_p) == pytest.approx(apart[0] - (apart[1] + apart[2]) / 2)
