@@ -1,7 +1,8 @@
 """Every default there is, with units. An experiment is this, changed where it differs.
 
-What every model has stands in COMMON; GAN adds what every GAN has, CONDITIONAL what those have that are told labels, and HOLOGAN,
-DCGAN, VAE and the other names of models what each of them has. A model of your own brings a section of its own:
+What every model has stands in COMMON; GAN adds what every GAN has, CONDITIONAL what those have that are told labels, ADAPTING what
+those have that learn from two domains, and HOLOGAN, DCGAN, VAE and the other names of models what each of them has. A model of
+your own brings a section of its own:
 `experiment(GAN, {"model": {"name": "mine", ...}})`.
 """
 
@@ -228,7 +229,7 @@ VAE = {
 CLASSIFIER = {
     "model": {
         "name": "classifier",
-        "network": "improved",  # or baseline
+        "network": "improved",  # or baseline, or ganin
         "image_size": 32,  # px: 16 or more
         "classes": (),  # their names, in the order of the labels; (): as the labels of data.dir name them
         "dropout": 0.1,  # share of the inputs of the first and the last dense layer
@@ -246,6 +247,72 @@ CLASSIFIER = {
     },
 }
 
+_SOURCE = {key: value for key, value in COMMON["data"].items() if key != "sources"}
+
+ADAPTING = {
+    "data": {
+        "sources": {
+            "source": dict(_SOURCE),
+            "target": dict(_SOURCE),
+        },  # labels are learnt in the source; in the target they only judge
+    },
+    "model": {
+        "network": "ganin",  # of the classifier: ganin, or baseline, or improved
+        "image_size": 32,  # px: 16 or more
+        "classes": (),  # their names, in the order of the labels; (): as the labels of the source name them
+    },
+    "optim": {
+        "lr": 1e-4,  # of the classifier
+        "beta_1": 0.9,
+    },
+    "train": {
+        "domains": "both",  # both: adapts; source or target: its labels alone, the bounds of what adapting can do
+    },
+    "evaluate": {
+        "best": "domain/information",  # which asks for no label of the target
+        "tsne": 250,  # images of each domain in the t-SNE pictures, 20 or more; 0: no such pictures
+    },
+}
+
+DANN = {
+    "model": {
+        "name": "dann",
+    },
+    "loss": {
+        "lambda_domain": 1.0,  # of the domain loss in the features' gradient
+        "schedule": "ramp",  # of that weight: ramp (from 0 to lambda_domain over the run) or constant
+    },
+    "optim": {
+        "d_lr": 1e-4,  # of the domain classifier
+    },
+    "train": {
+        "updates": "joint",  # or alternating: the domain classifier first
+    },
+}
+
+PIXELDA = {
+    "model": {
+        "name": "pixelda",
+        "z_dim": 10,  # length of the noise
+        "gf": 64,  # width of the generator
+        "blocks": 6,  # residual ones of the generator
+        "df": 64,  # width of the discriminator
+        "d_norm": "batch",  # of the discriminator: batch, spectral or none
+        "d_noise": 0.2,  # standard deviation of noise on the discriminator's images, in units of [-1, 1]; 0: off
+    },
+    "loss": {
+        "gan": "bce",  # bce, hinge or lsgan
+        "lambda_adversarial": 1.0,  # of the discriminator's word in the generator's loss
+        "lambda_task": 0.9,  # of the classifier's on adapted images in it
+        "lambda_content": 0.0,  # of the masked pairwise squared error in it; 0: off
+    },
+    "optim": {
+        "d_lr": 2e-4,
+        "g_lr": 2e-4,
+        "beta_1": 0.5,
+    },
+}
+
 SECTIONS = {
     "hologan": (GAN, HOLOGAN),
     "published": (GAN, HOLOGAN, PUBLISHED),
@@ -254,6 +321,8 @@ SECTIONS = {
     "conditional_hologan": (GAN, HOLOGAN, CONDITIONAL, CONDITIONAL_HOLOGAN),
     "vae": (VAE,),
     "classifier": (CLASSIFIER,),
+    "dann": (ADAPTING, DANN),
+    "pixelda": (ADAPTING, PIXELDA),
 }
 
 

@@ -139,7 +139,7 @@ def build(
         splits=work,
         workers=args.workers,
         beam=args.beam is not None,
-        config="dann_mnist_m",
+        config="domains_digits",
         section=section,
         **about,
     )

@@ -120,6 +120,7 @@ def _about(model):
         "z": {"meaning": "latent: see `latent`"},
         "names": {"meaning": "what is to be shown, of `classes`, separated by commas"},
         "labels": {"range": [0.0, 1.0], "meaning": "of each of `classes`: 1 for what is to be shown"},
+        "noise": {"range": [-1.0, 1.0], "meaning": "uniform: what an adapted image has that its source does not tell"},
         "volume": {
             "meaning": "an object before any turn: slices from the near one, rows from the top, columns from the left, features"
         },

@@ -167,3 +167,23 @@ def azimuth(azimuth_deg: tf.Tensor, read: tf.Tensor) -> tf.Tensor:
     """
     angle = azimuth_deg * (math.pi / 180.0)
     return tf.reduce_mean(tf.reduce_sum(tf.square(tf.stack([tf.cos(angle), tf.sin(angle)], axis=1) - read), axis=1))
+
+
+def pairwise_content(image: tf.Tensor, adapted: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """E [|d m|^2 / k - (d . m)^2 / k^2] of d = image - adapted: within the mask, differences of pixels are to stay what they were.
+
+    It is the variance of d there: a change that is the same at all k masked values costs nothing. Source: Bousmalis et al. 2017
+    (arXiv 1612.05424), equation 6; Eigen et al. 2014.
+
+    Args:
+      image, adapted: [B, H, W, C] float32.
+      mask: [B, H, W, 1] float32, 1 where a pixel counts and 0 elsewhere. An image without any adds 0.
+
+    Returns:
+      Scalar >= 0.
+    """
+    axes = [1, 2, 3]
+    count = tf.maximum(tf.reduce_sum(mask, axes) * image.shape[-1], 1.0)  # [B]
+    apart = (image - adapted) * mask
+    mean, square = (tf.reduce_sum(t, axes) / count for t in (apart, tf.square(apart)))
+    return tf.reduce_mean(square - tf.square(mean))

@@ -14,6 +14,7 @@ SHOWN_PX = 128  # smaller images are enlarged by whole factors, pixel by pixel
 SHEET_COLUMNS = 12
 FONT_PX = 11
 NUMBERED, NAMED = 20, 100  # classes of a confusion matrix that leave room for numbers, and for names
+PLANE_PX, DOT_PX = 512, 5  # of a scatter picture: its side, and a point's
 
 
 def grid(images: np.ndarray) -> np.ndarray:
@@ -72,6 +73,33 @@ def confusion(counts: np.ndarray, names: Sequence[str]) -> np.ndarray:
     side = _written(side, [(2, y - FONT_PX / 2 - 2, name) for y, name in zip(middles, names, strict=False)])
     head = np.pad(np.rot90(side), [(0, 0), (side_px, 0), (0, 0)], constant_values=255)  # to be read upwards
     return np.concatenate([head, np.concatenate([side, table], axis=1)])
+
+
+def scatter(points: np.ndarray, groups: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """Points in a plane, each group in a colour of its own, with the groups' names beside them.
+
+    Args:
+      points: [N, 2], of any unit: the picture holds them all.
+      groups: int [N], of each point which of the names is its own.
+      names: of the groups; those beyond 100 are not written.
+
+    Returns:
+      uint8 picture.
+    """
+    hues = np.arange(len(names)) * (256 / len(names))
+    shades = [Image.new("HSV", (1, 1), (int(hue), 200, 220 if i % 2 else 160)) for i, hue in enumerate(hues)]
+    colours = [shade.convert("RGB").getpixel((0, 0)) for shade in shades]
+    low, high = points.min(axis=0), points.max(axis=0)
+    places = (points - low) / max(float((high - low).max()), 1e-12) * (PLANE_PX - 2 * DOT_PX) + DOT_PX
+    canvas = Image.new("RGB", (PLANE_PX, PLANE_PX), "white")
+    draw = ImageDraw.Draw(canvas)
+    for (x, y), group in zip(places, groups, strict=True):
+        draw.ellipse([x - DOT_PX / 2, y - DOT_PX / 2, x + DOT_PX / 2, y + DOT_PX / 2], fill=colours[group])
+    key = np.full((PLANE_PX, 12 * FONT_PX, 3), 255, np.uint8)
+    line = min(2 * FONT_PX, PLANE_PX / max(len(names), 1))
+    for i, (name, colour) in enumerate(zip(names[:NAMED], colours, strict=False)):
+        key = _written(key, [(FONT_PX, i * line, name)], colour)
+    return np.concatenate([np.asarray(canvas), key], axis=1)
 
 
 def _written(picture, words, ink=(0, 0, 0)):

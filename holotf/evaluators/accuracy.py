@@ -24,17 +24,17 @@ class Judge(Evaluator):
     BETTER: ClassVar = {"accuracy/top1": max, "cross_entropy": min}
 
     def unfit(self) -> str | None:
-        """Where there are no labels, or several data sets."""
+        """Where there are no labels, or several data sets of which the model names none to be judged on."""
         if isinstance(self.subject.source, dict):
             return "no accuracy: it takes one data set, and there are several"
         if "label" not in self.subject.builder.info.features:
-            return f"no accuracy: {self.subject.config.data.dir} has no labels"
+            return f"no accuracy: {self.subject.source.settings.dir} has no labels"
         return None
 
     def run(self) -> Iterator[tuple[str, float]]:
         """Yields them."""
         subject, names = self.subject, self.subject.model.class_names
-        split = subject.unseen_split or subject.config.data.split
+        split = subject.unseen_split or subject.source.settings.split
         if subject.unseen_split is None:
             subject.note(f"the data have no split {subject.settings.split!r}: accuracy is on images that it was trained on")
         counts, nats, mistakes = look(subject, split)

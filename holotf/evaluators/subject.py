@@ -34,6 +34,8 @@ class Subject:
       show: function of {name: uint8 [H, W, 3]} that shows pictures, where they are to be seen.
 
     Attributes:
+      sources: the data: a `data.Source`, or {name: one} of several data sets side by side.
+      source: the one that the model is judged on; all of several where it names none (`Learner.JUDGED`).
       show: the same; it does nothing where none was given.
       notes: what a reader of the figures has to know, in the order in which it was said.
       alarms: those of the notes that are to be seen at once.
@@ -45,7 +47,8 @@ class Subject:
     def __init__(self, model: Learner, config: ConfigDict, show: Callable[[dict[str, np.ndarray]], None] | None = None):
         self.model, self.config, self.settings = model, config, config.evaluate
         self.show = show or (lambda pictures: None)
-        self.source = data.open_sources(config.data)
+        self.sources = data.open_sources(config.data)
+        self.source = self.sources[model.JUDGED] if model.JUDGED else self.sources
         self.notes, self.alarms = [], []
 
     def note(self, text: str, alarm: bool = False) -> None:

@@ -54,6 +54,7 @@ class Learner(keras.Model):
 
     PARTS = ()  # attributes that a checkpoint holds, each with `variables`
     FEATURES = ("image",)  # of the data that a batch holds; with several data sets side by side, {source: features}
+    JUDGED = None  # of several data sets, the one that it is judged on
 
     def __init__(self, config: ConfigDict):
         super().__init__(autocast=False)
@@ -328,7 +329,7 @@ class Classifying(Learner):
     A subclass has `logits`, and tells what is served by `served_variables`.
 
     Args:
-      config: the whole experiment (configs/base.py); `model.classes` names the classes, or else the labels of `data.dir` do.
+      config: the whole experiment (configs/base.py); `model.classes` names the classes, or else the labels of the data do.
 
     Attributes:
       class_names: of the classes, in the order of their numbers.
@@ -338,10 +339,12 @@ class Classifying(Learner):
     """
 
     FEATURES = ("image", "label")
+    LABELLED = None  # of several data sets, the one whose labels name the classes
 
     def __init__(self, config: ConfigDict):
         super().__init__(config)
-        self.class_names = class_names(config, "label")
+        source = config.data.sources[self.LABELLED] if self.LABELLED else config.data
+        self.class_names = class_names(config, source, "label")
 
     def logits(self, images: tf.Tensor) -> tf.Tensor:
         """uint8 [B, H, W, 3] -> [B, classes] float32."""
@@ -357,19 +360,22 @@ class Classifying(Learner):
         return tf.nn.log_softmax(self.logits(images))
 
     def servable(self) -> tuple[tf.Module, dict]:
-        """(module, signatures) to export: `predict`, images -> the name of the most probable class, and all probabilities."""
+        """(module, signatures) to export: `endpoints`; `predict` is the default."""
+        return serve(self.served_variables(), "predict", self.endpoints())
+
+    def endpoints(self) -> dict:
+        """`predict`: images -> the name of the most probable class, and all probabilities; a subclass adds."""
         size = self.config.model.image_size
 
         def predict(images):
             probabilities = tf.nn.softmax(self.logits(images))
             return {"classes": tf.gather(self.class_names, tf.argmax(probabilities, axis=-1)), "probabilities": probabilities}
 
-        predict = endpoint(predict, images=([None, size, size, 3], tf.uint8))
-        return serve(self.served_variables(), "predict", {"predict": predict})
+        return {"predict": endpoint(predict, images=([None, size, size, 3], tf.uint8))}
 
 
-def class_names(config: ConfigDict, feature: str) -> tuple[str, ...]:
-    """Names of the classes that a feature of the data tells apart: those of `model.classes`, or else of the data.
+def class_names(config: ConfigDict, source: ConfigDict, feature: str) -> tuple[str, ...]:
+    """Names of the classes that a feature of a data set tells apart: those of `model.classes`, or else of the data.
 
     Raises:
       UserError: as `Classifying`.
@@ -378,7 +384,7 @@ def class_names(config: ConfigDict, feature: str) -> tuple[str, ...]:
     usable = isinstance(named, (tuple, list)) and all(isinstance(n, str) and n for n in named) and len(set(named)) == len(named)
     require(usable, "model.classes", named, "names, each once, such as ('cat', 'dog'), or () for those of the data's labels")
     try:
-        labelled = data.class_names(data.Source(config.data, data.open_folder(config.data, whole=False)), feature)
+        labelled = data.class_names(data.Source(source, data.open_folder(source, whole=False)), feature)
     except UserError as error:
         if not named:
             raise UserError(f"model.classes=(): {error}; or name the classes here") from error
@@ -386,5 +392,5 @@ def class_names(config: ConfigDict, feature: str) -> tuple[str, ...]:
     found = tuple(named or labelled or ())
     require(len(found) >= 2, "model.classes", named, "two or more names: the labels of the data have none")
     if labelled and len(found) != len(labelled):
-        raise UserError(f"model.classes={named!r}: the labels of {config.data.dir} are {len(labelled)}: {', '.join(labelled)}")
+        raise UserError(f"model.classes={named!r}: the labels of {source.dir} are {len(labelled)}: {', '.join(labelled)}")
     return found

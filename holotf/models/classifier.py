@@ -41,6 +41,7 @@ NETWORKS = {
     # Source: PyTorch's tutorial "Training a Classifier"; LeNet-5 (LeCun et al. 1998) with ReLU and max-pooling.
     "baseline": Layout(((6,), (16,)), 5, "valid", False, (120, 84)),
     "improved": Layout(((32, 64), (128, 128), (256, 256)), 3, "same", True, (1024, 512)),
+    "ganin": Layout(((32,), (48,)), 5, "valid", False, (100, 100)),  # Source: Ganin et al. 2016 (arXiv 1505.07818), figure 4a
 }
 
 
@@ -108,18 +109,26 @@ class Network(keras.Model):
 
     def call(self, images: tf.Tensor, dropout: dict[str, tf.Tensor] | None = None, training: bool = False) -> tf.Tensor:
         """[B, H, W, 3] float32 in [-1, 1] -> logits [B, classes] float32; `dropout` is what `draw_dropout` gave, if any."""
+        return self.told(self.features(images, dropout, training), dropout)
 
-        def dropped(place, x):
-            return x * tf.cast(dropout[place], x.dtype) if dropout and place in dropout else x
-
+    def features(self, images: tf.Tensor, dropout: dict[str, tf.Tensor] | None = None, training: bool = False) -> tf.Tensor:
+        """What the convolutions make of images: [B, H, W, 3] -> [B, F]."""
         x = images
         for i, block in enumerate(self.blocks):
             x = block(x, training=training)
-            x = dropped("channels", x) if i == 1 else x
-        x = dropped("flat", tf.reshape(x, [-1, math.prod(x.shape[1:])]))  # [B,H,W,C] -> [B,H*W*C]
+            x = _dropped(dropout, "channels", x) if i == 1 else x
+        return tf.reshape(x, [-1, math.prod(x.shape[1:])])  # [B,H,W,C] -> [B,H*W*C]
+
+    def told(self, features: tf.Tensor, dropout: dict[str, tf.Tensor] | None = None) -> tf.Tensor:
+        """What the dense layers make of these: [B, F] -> logits [B, classes] float32."""
+        x = _dropped(dropout, "flat", features)
         for layer in self.hidden:
             x = tf.nn.relu(layer(x))
-        return self.classify(dropped("last", x))
+        return self.classify(_dropped(dropout, "last", x))
+
+
+def _dropped(dropout, place, x):
+    return x * tf.cast(dropout[place], x.dtype) if dropout and place in dropout else x
 
 
 class Classifier(Classifying):
@@ -136,7 +145,7 @@ class Classifier(Classifying):
 
     def __init__(self, config: ConfigDict):
         m, kind = config.model, config.train.augmentation
-        require(m.network in NETWORKS, "model.network", m.network, " or ".join(NETWORKS))
+        require(m.network in NETWORKS, "model.network", m.network, ", ".join(NETWORKS))
         require(kind in augmentation.KINDS, "train.augmentation", kind, ", ".join(augmentation.KINDS))
         require(m.image_size >= LEAST_PX, "model.image_size", m.image_size, f"{LEAST_PX} or more")
         for name in ("dropout", "spatial_dropout"):

@@ -42,7 +42,7 @@ class Conditional(GAN):
     @functools.cached_property
     def class_names(self) -> tuple[str, ...]:
         """Names of the labels, in the order of their columns."""
-        return class_names(self.config, self.config.model.labels)
+        return class_names(self.config, self.config.data, self.config.model.labels)
 
     def parts(self, latents: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Latents [B, Z + K] -> z [B, Z], labels [B, K]."""

@@ -68,7 +68,7 @@ def test_idx_files_packed_or_not_keep_their_pixels(name, idx_folder, tmp_path, c
         assert named == labels.tolist()
     names = tfds.builder_from_directory(tmp_path / "out").info.features["label"].names
     assert names == [str(i) for i in range(10)] if name == "mnist" else names[9] == "Ankle boot"
-    assert "--config configs/dann_mnist_m.py --config.data.sources.source.dir=" in capsys.readouterr().out
+    assert "--config configs/domains_digits.py --config.data.sources.source.dir=" in capsys.readouterr().out
 
 
 def test_another_size(idx_folder, tmp_path):

@@ -299,7 +299,7 @@ def test_classes_are_those_of_the_data_or_of_the_config(colours, squares, tmp_pa
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model.network": "resnet"}, r"model.network='resnet': use baseline or improved"),
+        ({"model.network": "resnet"}, r"model.network='resnet': use baseline, improved, ganin"),
         ({"model.image_size": 8}, r"model.image_size=8: use 16 or more"),
         ({"model.dropout": 1.0}, r"model.dropout=1: use 0 \(off\) to below 1"),
         ({"train.augmentation": "much"}, r"train.augmentation='much': use none, small, significant"),
