@@ -132,29 +132,44 @@ def regressor(
     names = [split, *judged_on]
     shards = [os.fspath(p) for name in names for p in builder.info.splits[name.partition("[")[0]].filepaths]
     what = "pixels" if ground is None else f"silhouettes on {ground.tolist()} beyond {outlines.DIFFERS}"
-    path = Path(cache) / f"{content_key('pose', shards, f'{names} {SEED} {EPOCHS} {what}')}.keras"
+
+    def make():
+        images, *poses = labelled(builder, split, "azimuth_deg", "elevation_deg")
+        if len(images) < 2 * HELD_OUT:
+            raise UserError(f"{builder.data_path} has {len(images)} images: a pose regressor needs at least {2 * HELD_OUT}")
+        print(f"training a pose regressor on {len(images)} images ({what.partition(' ')[0]})", flush=True)
+        trained = train(images, *poses, ground=ground, held_out=0 if judged_on else HELD_OUT)
+        for name in judged_on:
+            images, *poses = labelled(builder, name, "azimuth_deg", "elevation_deg")
+            trained.elsewhere[name] = judge_regressor(trained, images, *poses)
+        if judged_on:
+            trained.held_out = trained.elsewhere.pop(judged_on[0])
+        return trained.network, {"held_out": trained.held_out, "elsewhere": trained.elsewhere}
+
+    found, told = kept(Path(cache) / f"{content_key('pose', shards, f'{names} {SEED} {EPOCHS} {what}')}.keras", make)
+    return PoseRegressor(found, told["held_out"], told["elsewhere"], ground)
+
+
+def kept(path: Path, make: Callable[[], tuple[keras.Model, dict]]) -> tuple[keras.Model, dict]:
+    """A network and what was found out about it: read from where they were put, or made and put there.
+
+    Args:
+      path: of the network, a .keras file; what is told lies beside it as .json. A pair that is damaged, or of which one does not
+        belong to the other, is made again: a checksum tells.
+      make: function that gives both, the latter for JSON.
+    """
     facts = path.with_suffix(".json")
-    with contextlib.suppress(Exception):  # not there, or damaged, in whichever way that is found out: trained
-        kept = json.loads(facts.read_text())
-        if kept.pop("sha256") == _checksum(path, kept):
-            return PoseRegressor(keras.models.load_model(path), kept["held_out"], kept["elsewhere"], ground)
-    images, *poses = labelled(builder, split, "azimuth_deg", "elevation_deg")
-    if len(images) < 2 * HELD_OUT:
-        raise UserError(f"{builder.data_path} has {len(images)} images: a pose regressor needs at least {2 * HELD_OUT}")
-    print(f"training a pose regressor on {len(images)} images ({what.partition(' ')[0]})", flush=True)
-    trained = train(images, *poses, ground=ground, held_out=0 if judged_on else HELD_OUT)
-    for name in judged_on:
-        images, *poses = labelled(builder, name, "azimuth_deg", "elevation_deg")
-        trained.elsewhere[name] = judge_regressor(trained, images, *poses)
-    if judged_on:
-        trained.held_out = trained.elsewhere.pop(judged_on[0])
+    with contextlib.suppress(Exception):  # not there, or damaged, in whichever way that is found out: made
+        told = json.loads(facts.read_text())
+        if told.pop("sha256") == _checksum(path, told):
+            return keras.models.load_model(path, compile=False), told
+    made, told = make()
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.temporary(path) as temporary:
-        trained.network.save(temporary)
+        made.save(temporary)
         os.replace(temporary, path)
-    told = {"held_out": trained.held_out, "elsewhere": trained.elsewhere}
     files.write_json(facts, told | {"sha256": _checksum(path, told)})
-    return trained
+    return made, told
 
 
 def _checksum(path, told):
@@ -187,7 +202,7 @@ def train(
         images, azimuth_deg, elevation_deg = images[order], azimuth_deg[order], elevation_deg[order]
         radians = np.radians(azimuth_deg)
         targets = np.stack([np.cos(radians), np.sin(radians), elevation_deg / _ELEVATION_UNIT_DEG], 1).astype(np.float32)
-        network = _network(images.shape[1:])
+        network = convolutional(images.shape[1:], 3)
         steps = epochs * -(-(len(images) - held_out) // BATCH)
         network.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-3, steps)), "mse")
         given = images if ground is None else as_images(outlines.silhouettes(images, ground))
@@ -202,11 +217,12 @@ def train(
         keras.config.set_dtype_policy(before)
 
 
-def _network(shape):
+def convolutional(shape: tuple[int, int, int], outputs: int) -> keras.Model:
+    """The network of those who read images of a shape [H, W, 3]: float32 in [-1, 1] -> [N, outputs]."""
     layers = [keras.layers.Input(shape)]
     for filters in (32, 64, 128, 256):
         layers += [keras.layers.Conv2D(filters, 4, 2, "same"), keras.layers.BatchNormalization(), keras.layers.LeakyReLU(0.2)]
-    return keras.Sequential([*layers, keras.layers.Flatten(), keras.layers.Dropout(0.3), keras.layers.Dense(3)])
+    return keras.Sequential([*layers, keras.layers.Flatten(), keras.layers.Dropout(0.3), keras.layers.Dense(outputs)])
 
 
 def judge_regressor(
