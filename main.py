@@ -15,7 +15,7 @@ from holotf.flags import check_config, given, of_flags
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The experiment: FILE or FILE:variant. Default: --workdir's own, else hologan_blocks."
 )
-MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "generate", "export", "serve"], "train ends with an export.")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "generate", "analyse", "export", "serve"], "train exports, too.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/NAME_OF_THE_CONFIG if not given.")
 
 

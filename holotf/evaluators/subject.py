@@ -32,9 +32,10 @@ class Subject:
       model: what is judged.
       config: the experiment; `config.evaluate` says how.
       show: function of {name: uint8 [H, W, 3]} that shows pictures, where they are to be seen.
+      project: function that takes what `summaries.Board.project` does, where TensorBoard is to show it.
 
     Attributes:
-      show: the same; it does nothing where none was given.
+      show, project: the same; they do nothing where none was given.
       notes: what a reader of the figures has to know, in the order in which it was said.
       alarms: those of the notes that are to be seen at once.
 
@@ -42,9 +43,16 @@ class Subject:
       UserError: the data are not there, or not whole.
     """
 
-    def __init__(self, model: Learner, config: ConfigDict, show: Callable[[dict[str, np.ndarray]], None] | None = None):
+    def __init__(
+        self,
+        model: Learner,
+        config: ConfigDict,
+        show: Callable[[dict[str, np.ndarray]], None] | None = None,
+        project: Callable[[dict, dict, np.ndarray], None] | None = None,
+    ):
         self.model, self.config, self.settings = model, config, config.evaluate
         self.show = show or (lambda pictures: None)
+        self.project = project or (lambda vectors, labels, images: None)
         self.source = data.open_sources(config.data)
         self.notes, self.alarms = [], []
 
