@@ -1,5 +1,6 @@
 """What is judged: a model and the data beside it, and what several evaluators look at, made once."""
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -61,6 +62,12 @@ class Subject:
         self.notes.append(text)
         if alarm:
             self.alarms.append(text)
+
+    def threads(self) -> contextlib.AbstractContextManager:
+        """A context in which scikit-learn, which has to be there, keeps to the threads that `config.device` gives."""
+        from threadpoolctl import threadpool_limits  # scikit-learn's own
+
+        return threadpool_limits(self.config.device.threads or None)
 
     @property
     def builder(self) -> tfds.core.DatasetBuilder:

@@ -42,9 +42,10 @@ class Look(Evaluator):
         for space, points in probe.perceived(subject.model, images, "features").items():
             if points.shape[1] < 2:
                 continue
-            reduced[space], shares = principal(points, subject.config.seed)
+            with subject.threads():
+                reduced[space], shares = principal(points, subject.config.seed)
+                laid_out = {"PCA": reduced[space][:, :2], "t-SNE": neighbourly(reduced[space], subject.config.seed)}
             yield f"embedding/{space}_plane", float(shares[:2].sum())
-            laid_out = {"PCA": reduced[space][:, :2], "t-SNE": neighbourly(reduced[space], subject.config.seed)}
             subject.show({f"embedding_{space}": plots.scatters(laid_out, labels)})
         words = {name: [names[number] for number in numbers] for name, (numbers, names) in labels.items()}
         subject.project(reduced, words, images)

@@ -39,7 +39,8 @@ class Look(Evaluator):
         halves = []
         for prefix, model in (("", subject.model), ("untrained_", models.initial(subject.config))):
             channels, excite = strongest(answers(model, images, f"{prefix or 'trained '}answers".replace("_", " ")))
-            seen = [guided(model.stages(), images[which], channel) for channel, which in zip(channels, excite, strict=True)]
+            trace = guided(model.stages())
+            seen = [trace(images[which], channel) for channel, which in zip(channels, excite, strict=True)]
             yield f"guided/{prefix}half", float(np.mean([half(gradients) for gradients in seen]))
             halves.append([self._row(images[w], g) for w, g in zip(excite, seen, strict=True)])  # FEATURES x [2 EXAMPLES,H,W,3]
         rows = np.concatenate(halves, axis=1)
@@ -82,31 +83,29 @@ def _gate(y):
     return tf.identity(y), lambda g: tf.where((y > 0) & (g > 0), g, tf.zeros_like(g))
 
 
-def guided(stages: Sequence[Callable[[tf.Tensor], tf.Tensor]], images: np.ndarray, channel: int) -> np.ndarray:
+def guided(stages: Sequence[Callable[[tf.Tensor], tf.Tensor]]) -> Callable[[np.ndarray, int], np.ndarray]:
     """The gradient of a channel's greatest answer, that passes each ReLU only where its output and itself are positive.
 
     A leaky ReLU is taken for a ReLU on the way back: where its output is positive, its slope is 1.
 
     Args:
       stages: as `Perceptive.stages` gives them, each of which ends with its ReLU.
-      images: uint8 [N, H, W, 3].
-      channel: of the last stage.
 
     Returns:
-      float32 [N, H, W, 3].
+      Function of images, uint8 [N, H, W, 3], and a channel of the last stage: float32 [N, H, W, 3].
     """
 
     @tf.function(autograph=False)
-    def gradient(x):
+    def gradient(x, channel):
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = x
             for stage in stages:
                 y = _gate(stage(y))
-            answer = tf.reduce_max(y[..., channel], axis=[1, 2])  # [N]
-        return tape.gradient(answer, x)
+            answer = tf.reduce_max(tf.gather(y, channel, axis=-1), axis=[1, 2])  # [N]
+        return tf.cast(tape.gradient(answer, x), tf.float32)
 
-    return tf.cast(gradient(to_float(images)), tf.float32).numpy()
+    return lambda images, channel: gradient(to_float(images), tf.constant(channel)).numpy()
 
 
 def half(gradients: np.ndarray) -> float:

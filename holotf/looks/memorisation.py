@@ -74,8 +74,9 @@ class Look(Evaluator):
         rows, panels, answers = {}, {}, []
         for space, embed in (("pixels", pixels), ("features", extracted)):
             base = embed(train)
-            found, real = (Nearest.of(base, embed, images, subject.config.data.flip) for images in (samples, held_out))
-            verdict = Verdict.of(base, found, real)
+            with subject.threads():
+                found, real = (Nearest.of(base, embed, images, subject.config.data.flip) for images in (samples, held_out))
+                verdict = Verdict.of(base, found, real)
             answers.append((space, verdict))
             rows[space] = found
             yield f"memorisation/{space}_distance", float(np.median(found.distances[:, 0]))
@@ -174,7 +175,7 @@ class Verdict:
         from sklearn.cluster import MiniBatchKMeans
 
         cells = max(1, min(CELLS, min(len(samples.points), len(held_out.points)) // (2 * CELL_LEAST)))
-        parts = MiniBatchKMeans(cells, random_state=0, n_init=3, batch_size=1024).fit(base)
+        parts = MiniBatchKMeans(cells, random_state=0, n_init=1, max_iter=20).fit(base)
         each = [(n.closeness, parts.predict(n.points)) for n in (samples, held_out)]
         return cls(data_copying(*each), *tail(samples.closeness, held_out.closeness))
 

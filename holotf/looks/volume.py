@@ -18,7 +18,7 @@ class Look(Evaluator):
     """`volume/half_channels`: of how many channels half of what is seen is made; shows `volume_slices` and `volume_channels`.
 
     The slices are what each voxel absorbs, where the renderer composites, or else how strong its features are; the darker the more.
-    A channel's weight is how much the pictures change when it has its mean everywhere: its part is where they do. Where
+    A channel's weight is how much the pictures change when it has its median everywhere: its part is where they do. Where
     something is composited, also `volume/opaque`, the share of voxels that absorb more than half of the light, and `volume/seen`,
     the share of what lies on straight ways through the volume that is absorbed.
     """
@@ -46,14 +46,14 @@ class Look(Evaluator):
         yield "volume/half_channels", float(1 + np.argmax(np.cumsum(weights[order]) >= 0.5))
 
     def _without_each(self, volume, latents):
-        """The pictures with one channel after the other at its mean."""
+        """The pictures with one channel after the other at its median."""
         model, (rest,) = self.subject.model, self.subject.model.resting(OBJECTS)
         render = tf.function(lambda altered: model.rendered(altered, latents, rest), autograph=False)
         count = volume.shape[-1]
-        mean = tf.reduce_mean(volume, axis=[0, 1, 2, 3])  # [C]
+        usual = np.median(volume.numpy().reshape(-1, count), axis=0)  # [C]: most of a volume is empty
         for channel in console.progress(iterable=range(count), total=count, desc="without each channel", unit=" channels"):
             one = tf.one_hot(channel, count, on_value=1.0, off_value=0.0)
-            yield render(volume * (1.0 - one) + mean * one).numpy()
+            yield render(volume * (1.0 - one) + usual * one).numpy()
 
 
 def slices(pictures: np.ndarray, volume: np.ndarray, density: np.ndarray | None) -> np.ndarray:
