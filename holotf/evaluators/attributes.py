@@ -106,12 +106,10 @@ def reader(subject: Subject) -> Reader:
     key = f"{split} {unseen} {len(images)} {MOST} {HELD_OUT} {SEED}"
     learn = _classifier if kind == "classifier" else _neighbours
     look = learn(subject, images, known, classes, shards, key)
-    read = Reader(classes, look, {}, {}, len(judged))
-    found = read(judged[np.newaxis])
-    for name, values in wanted.items():
-        read.held_out[name] = float(np.mean(found[name] == values))
-        read.common[name] = float(np.mean(values == np.bincount(known[name]).argmax()))
-    return read
+    seen = look(judged)
+    held_out = {name: float(np.mean(seen[name].argmax(axis=1) == values)) for name, values in wanted.items()}
+    common = {name: float(np.mean(values == np.bincount(known[name]).argmax())) for name, values in wanted.items()}
+    return Reader(classes, look, held_out, common, len(judged))
 
 
 def _classifier(subject, images, known, classes, shards, key):
