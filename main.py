@@ -13,7 +13,7 @@ from holotf.errors import RunError, UserError
 from holotf.flags import check_config, given, labels_as_config, of_flags
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "FILE or FILE:variant. Default: --workdir's own, else hologan_blocks.")
-MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "generate", "export", "serve"], "train ends with an export.")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "generate", "analyse", "export", "serve"], "train exports, too.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/NAME_OF_THE_CONFIG if not given.")
 flags.DEFINE_string("labels", None, 'What generate is to show, --config.generate.labels: "red cube, blue sphere; green cube".')
 

@@ -33,6 +33,7 @@ setup(
         "gpu": ["tensorflow[and-cuda]==2.21.0"],
         "render": ["moderngl==5.13.0", "trimesh>=4.4", "scipy>=1.13"],
         "mesh": ["scikit-image>=0.24", "trimesh>=4.4"],
+        "analyse": ["scikit-learn>=1.5", "scipy>=1.13", "matplotlib>=3.10"],
         "beam": ["apache-beam==2.77.0"],
         "dedupe": ["imagehash>=4.3.2"],
         "digits": ["scikit-learn>=1.5", "scikit-image>=0.24", "scipy>=1.13"],

@@ -63,6 +63,12 @@ COMMON = {
         "probe_images": 50_000,  # of each of its splits, at most
         "cache": "runs/cache",  # features of real images, pose regressors, turntables
     },
+    "analyse": {  # --mode analyse; docs/analysis.md
+        "looks": (),  # names of those to take, such as ("walks", "volume"); () for all that fit
+        "images": 1000,  # made ones that are looked at, and real ones beside them as far as there are so many
+        "attributes": (),  # ClassLabels of the data; () for all that take two values or more
+        "reader": "classifier",  # of made images' attributes: classifier, trained on the data, or neighbours among them
+    },
     "export": {
         "dir": "",  # of exports by version, DIR/NAME/1, DIR/NAME/2, as TensorFlow Serving reads them; "" for WORKDIR/saved_model
         "name": "",  # the model's in DIR; "" for model.name

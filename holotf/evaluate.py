@@ -93,17 +93,8 @@ def evaluate(
       UserError: no such extractor, or settings that make no sense.
     """
     check(config.evaluate)
-    subject, metrics = Subject(model, config, show), {}
-    for name, judge in evaluators.judges().items():
-        if not isinstance(model, judge.MODEL):
-            subject.note(f"no {name}: it takes a {judge.MODEL.__name__} model, and {config.model.name} is none")
-            continue
-        asked = judge(subject)
-        if reason := asked.unfit():
-            subject.note(reason)
-        else:
-            metrics |= dict(asked.run())
-    return metrics, subject.notes, subject.alarms
+    subject = Subject(model, config, show)
+    return evaluators.ask(evaluators.judges(), subject), subject.notes, subject.alarms
 
 
 def check(settings: ConfigDict) -> None:

@@ -23,7 +23,7 @@ from holotf.errors import UserError, brief
 from holotf.models.base import Learner
 
 CONFIG = "config.json"
-FOLDERS = ("checkpoints", "events", "pictures", "saved_model", "best")  # what a run makes in its own
+FOLDERS = ("checkpoints", "events", "pictures", "analysis", "saved_model", "best")  # what a run makes in its own
 # What may differ when a run goes on. Everything else would make it another experiment.
 MAY_CHANGE = (
     "train.kimg",
@@ -36,6 +36,7 @@ MAY_CHANGE = (
     "data.prepare",
     "data.sources.*.dir",  # likewise
     "data.sources.*.prepare",
+    "analyse.*",
     "device.*",
     "evaluate.*",
     "export.*",

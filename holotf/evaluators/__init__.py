@@ -35,6 +35,29 @@ class Evaluator:
         raise NotImplementedError
 
 
+def ask(questions: dict[str, type[Evaluator]], subject: Subject) -> dict[str, float]:
+    """Asks those that fit the model and the data; of the others it is noted why they do not.
+
+    Args:
+      questions: {name: the question}.
+      subject: of whom.
+
+    Returns:
+      {path of a metric: value}.
+    """
+    metrics = {}
+    for name, question in questions.items():
+        if not isinstance(subject.model, question.MODEL):
+            subject.note(f"no {name}: it takes a {question.MODEL.__name__} model, and {subject.config.model.name} is none")
+            continue
+        asked = question(subject)
+        if reason := asked.unfit():
+            subject.note(reason)
+        else:
+            metrics |= dict(asked.run())
+    return metrics
+
+
 def names() -> list[str]:
     """Names of the evaluators there are."""
     return discovery.modules(__file__, "Judge")

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from holotf import files
-from holotf.features.base import digest
+from holotf.features.base import digest, float32_layers
 
 EPOCHS = 12
 SEED = 0  # of weights and order
@@ -34,7 +34,7 @@ def kept(path: Path, make: Callable[[], tuple[keras.Model, dict]]) -> tuple[kera
     with contextlib.suppress(Exception):  # not there, or damaged, in whichever way that is found out: made
         told = json.loads(facts.read_text())
         if told.pop("sha256") == _checksum(path, told):
-            return keras.models.load_model(path), told
+            return keras.models.load_model(path, compile=False), told
     network, told = make()
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.temporary(path) as temporary:
@@ -49,21 +49,19 @@ def _checksum(path, told):
     return hashlib.sha256(digest(path) + json.dumps(told).encode()).hexdigest()
 
 
-def train(images: np.ndarray, targets: np.ndarray, loss: str | keras.losses.Loss, epochs: int = EPOCHS) -> keras.Model:
+def train(images: np.ndarray, targets: np.ndarray, loss: str | keras.losses.Loss | Callable, epochs: int = EPOCHS) -> keras.Model:
     """A network that learns targets off images, in float32 whatever Keras' policy is.
 
     Args:
       images: uint8 [N, H, W, 3].
       targets: float32 [N, K].
-      loss: as Keras takes it.
+      loss: as Keras takes it: of targets and what the network gives, both [B, K].
       epochs: over the images.
 
     Returns:
       Images [N, H, W, 3] float32 in [-1, 1] -> [N, K].
     """
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    try:
+    with float32_layers():
         keras.utils.set_random_seed(SEED)
         network = _network(images.shape[1:], targets.shape[1])
         steps = epochs * -(-len(images) // BATCH)
@@ -72,8 +70,6 @@ def train(images: np.ndarray, targets: np.ndarray, loss: str | keras.losses.Loss
         stream = stream.batch(BATCH).map(lambda x, y: (tf.cast(x, tf.float32) / 127.5 - 1.0, y)).prefetch(2)
         network.fit(stream, epochs=epochs, shuffle=False, verbose=0)
         return network
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def _network(shape, outputs):

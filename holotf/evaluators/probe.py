@@ -131,15 +131,13 @@ class Task:
         Returns:
           Dict: `accuracy`, and `accuracy_N` and `accuracy_N_std` for each number of labels a class that there are.
         """
-        from threadpoolctl import threadpool_limits  # scikit-learn's own
-
         (_, labels), (_, wanted) = self.train, self.test
         standardise(learn, judge)
         rng, found = np.random.default_rng(SEED), {}
         counts = np.bincount(labels, minlength=self.classes)
         sizes = [n for n in FEW if n <= counts[counts > 0].min() and n * (counts > 0).sum() < len(labels)]
         bar = console.progress(total=1 + DRAWS * len(sizes), desc=f"probe of {space}", unit=" fits")
-        with bar, threadpool_limits(self.subject.config.device.threads or None):
+        with bar, self.subject.threads():
             for n in sizes:
                 each, strength = [], None
                 for _ in range(DRAWS):

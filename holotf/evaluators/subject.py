@@ -1,5 +1,6 @@
 """What is judged: a model and the data beside it, and what several evaluators look at, made once."""
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -32,11 +33,12 @@ class Subject:
       model: what is judged.
       config: the experiment; `config.evaluate` says how.
       show: function of {name: uint8 [H, W, 3]} that shows pictures, where they are to be seen.
+      project: function that takes what `summaries.Board.project` does, where TensorBoard is to show it.
 
     Attributes:
       sources: the data: a `data.Source`, or {name: one} of several data sets side by side.
       source: the one that the model is judged on; all of several where it names none (`Learner.JUDGED`).
-      show: the same; it does nothing where none was given.
+      show, project: the same; they do nothing where none was given.
       notes: what a reader of the figures has to know, in the order in which it was said.
       alarms: those of the notes that are to be seen at once.
 
@@ -44,9 +46,16 @@ class Subject:
       UserError: the data are not there, or not whole.
     """
 
-    def __init__(self, model: Learner, config: ConfigDict, show: Callable[[dict[str, np.ndarray]], None] | None = None):
+    def __init__(
+        self,
+        model: Learner,
+        config: ConfigDict,
+        show: Callable[[dict[str, np.ndarray]], None] | None = None,
+        project: Callable[[dict, dict, np.ndarray], None] | None = None,
+    ):
         self.model, self.config, self.settings = model, config, config.evaluate
         self.show = show or (lambda pictures: None)
+        self.project = project or (lambda vectors, labels, images: None)
         self.sources = data.open_sources(config.data)
         self.source = self.sources[model.JUDGED] if model.JUDGED else self.sources
         self.notes, self.alarms = [], []
@@ -56,6 +65,12 @@ class Subject:
         self.notes.append(text)
         if alarm:
             self.alarms.append(text)
+
+    def threads(self) -> contextlib.AbstractContextManager:
+        """A context in which scikit-learn, which has to be there, keeps to the threads that `config.device` gives."""
+        from threadpoolctl import threadpool_limits  # scikit-learn's own
+
+        return threadpool_limits(self.config.device.threads or None)
 
     @property
     def builder(self) -> tfds.core.DatasetBuilder:

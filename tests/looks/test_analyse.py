@@ -1,0 +1,81 @@
+"""The verb: every look that fits is taken, of the others it is said why not, and what they show lies in the run's folder."""
+
+import json
+
+import pytest
+from conftest import small_config
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from threadpoolctl import threadpool_limits
+
+from holotf import analyse, looks, models
+from holotf.checkpoints import Checkpoints
+from holotf.errors import UserError
+from holotf.evaluators import attributes
+
+# Keras saves its variables through NumPy in a way that NumPy 2 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning:keras.*")
+
+
+def test_looks_are_those_with_a_look():
+    assert looks.names() == ["arithmetic", "embedding", "guided", "memorisation", "volume", "walks"]
+
+
+def test_a_run_is_looked_into(furniture, extractor, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(attributes, "EPOCHS", 1)
+    changes = {"evaluate.extractor": extractor, "evaluate.cache": str(tmp_path / "cache"), "analyse.images": 40}
+    changes |= {"model.name": "dcgan", "analyse.looks": ("arithmetic", "embedding", "memorisation", "walks")}
+    config = small_config(furniture, **changes, **{"analyse.attributes": ("back", "legs")})
+    model = models.initial(config)
+    model.iteration.assign(3)
+    Checkpoints(model, str(tmp_path / "run")).save()
+    with threadpool_limits(1):
+        assert analyse.run(config, str(tmp_path / "run")) == 0
+    told = json.loads((tmp_path / "run" / "analysis" / "figures.json").read_text())
+    assert {name.partition("/")[0] for name in told["figures"]} >= {"embedding", "memorisation", "walks"}
+    for begin in ("arithmetic: ", "memorisation: no sign of copies"):
+        assert any(note.startswith(begin) for note in told["notes"])
+    shown = {path.stem for path in (tmp_path / "run" / "analysis").glob("*.png")}
+    assert shown >= {"embedding_levels", "memorisation", "memorisation_distances", "walks"}
+    assert str(tmp_path / "run" / "analysis" / "walks.png") in capsys.readouterr().out
+    log = EventAccumulator(str(tmp_path / "run" / "events"), size_guidance={"tensors": 0}).Reload()
+    assert {f"analysis/{name}" for name in shown} <= set(log.Tags()["tensors"])
+    (point,) = log.Tensors("analysis/walks/linear_largest_step")
+    assert point.step == told["images"] == 3 * 8
+    assert (tmp_path / "run" / "events" / "projector_config.pbtxt").exists()
+
+
+def test_what_does_not_fit_is_said(squares, extractor):
+    config = small_config(squares, **{"model.name": "dcgan", "evaluate.extractor": extractor})
+    config.analyse.looks = ("memorisation", "volume", "walks")
+    model = models.initial(config)
+    figures, notes, alarms = analyse.analyse(model, config)
+    assert notes == [
+        f"no memorisation: it compares with images held out, and {squares} has no split 'test': prepare it with --test",
+        "no volume: it takes a Volumetric model, and dcgan is none",
+    ]
+    assert set(figures) == {"walks/linear_largest_step", "walks/spherical_largest_step"}
+    assert analyse.analyse(model, config) == (figures, notes, alarms), "the same seed, the same figures"
+
+
+def test_an_export_is_no_run(tmp_path):
+    (tmp_path / "saved_model.pb").touch()
+    with pytest.raises(UserError, match=r"--workdir=.* is an export, which has not all of the networks: give the folder of"):
+        analyse.run(small_config(), str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("looks", ("eyes",), r"analyse.looks=\('eyes',\): use names among arithmetic, embedding, .*, or \(\) for all"),
+        ("looks", "walks", r"analyse.looks='walks': use names among"),
+        ("attributes", (1,), r"analyse.attributes=\(1,\): use names, or \(\) for all"),
+        ("images", 3, r"analyse.images=3: use 16 or more"),
+        ("reader", "oracle", r"analyse.reader='oracle': use classifier or neighbours"),
+    ],
+)
+def test_bad_settings_are_named(key, value, message):
+    config = small_config()
+    with config.analyse.ignore_type():
+        config.analyse[key] = value
+    with pytest.raises(UserError, match=message):
+        analyse.check(config)
