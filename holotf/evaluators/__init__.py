@@ -21,6 +21,7 @@ class Evaluator:
     """
 
     MODEL: type = Generative  # what the model must be
+    ONE_SET = True  # whether it takes one data set: the run's, or the one of several that the model is judged on
     BETTER: ClassVar[dict] = {}  # {metric: min or max}, of those that have a better side
 
     def __init__(self, subject: Subject):
@@ -49,6 +50,9 @@ def ask(questions: dict[str, type[Evaluator]], subject: Subject) -> dict[str, fl
     for name, question in questions.items():
         if not isinstance(subject.model, question.MODEL):
             subject.note(f"no {name}: it takes a {question.MODEL.__name__} model, and {subject.config.model.name} is none")
+            continue
+        if question.ONE_SET and isinstance(subject.source, dict):
+            subject.note(f"no {name}: it takes one data set, and there are several")
             continue
         asked = question(subject)
         if reason := asked.unfit():

@@ -24,9 +24,7 @@ class Judge(Evaluator):
     BETTER: ClassVar = {"accuracy/top1": max, "cross_entropy": min}
 
     def unfit(self) -> str | None:
-        """Where there are no labels, or several data sets of which the model names none to be judged on."""
-        if isinstance(self.subject.source, dict):
-            return "no accuracy: it takes one data set, and there are several"
+        """Where there are no labels."""
         if "label" not in self.subject.builder.info.features:
             return f"no accuracy: {self.subject.source.settings.dir} has no labels"
         return None

@@ -65,8 +65,6 @@ def named(subject: Subject) -> list[str]:
 
 def unfit(subject: Subject, look: str) -> str | None:
     """Why a look that takes attributes cannot be taken of these data, or None."""
-    if isinstance(subject.source, dict):
-        return f"no {look}: it takes one data set, and there are several"
     return None if named(subject) else f"no {look}: {subject.config.data.dir} has no labels"
 
 

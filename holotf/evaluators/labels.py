@@ -36,7 +36,7 @@ class Judge(Evaluator):
     def unfit(self) -> str | None:
         """Where the data say nothing of labels."""
         subject = self.subject
-        if isinstance(subject.source, dict) or data.class_names(subject.source, subject.config.model.labels) is None:
+        if data.class_names(subject.source, subject.config.model.labels) is None:
             return f"no labels: {subject.config.data.dir or 'the data'} have no labels {subject.config.model.labels!r}"
         if len(data.class_names(subject.source, subject.config.model.labels)) != len(subject.model.class_names):
             return f"no labels: {subject.config.data.dir} has other labels than the model"

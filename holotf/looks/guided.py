@@ -27,10 +27,6 @@ class Look(Evaluator):
 
     MODEL = Perceptive
 
-    def unfit(self) -> str | None:
-        """Where there are several data sets."""
-        return "no guided: it takes one data set, and there are several" if isinstance(self.subject.source, dict) else None
-
     def run(self) -> Iterator[tuple[str, float]]:
         """Yields them."""
         subject = self.subject

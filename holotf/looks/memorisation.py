@@ -42,10 +42,8 @@ class Look(Evaluator):
     MODEL = Generative
 
     def unfit(self) -> str | None:
-        """Where there are several data sets, none that is held out, or no scikit-learn and matplotlib."""
+        """Where no split is held out, or there is no scikit-learn or matplotlib."""
         subject = self.subject
-        if isinstance(subject.source, dict):
-            return "no memorisation: it takes one data set, and there are several"
         if subject.unseen_split is None:
             return (
                 f"no memorisation: it compares with images held out, and {subject.config.data.dir} has no split "

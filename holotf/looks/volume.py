@@ -24,6 +24,7 @@ class Look(Evaluator):
     """
 
     MODEL = Volumetric
+    ONE_SET = False
 
     def run(self) -> Iterator[tuple[str, float]]:
         """Yields them."""

@@ -28,6 +28,7 @@ class Look(Evaluator):
     """
 
     MODEL = Generative
+    ONE_SET = False
 
     def run(self) -> Iterator[tuple[str, float]]:
         """Yields them."""
