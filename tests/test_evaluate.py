@@ -36,6 +36,7 @@ def test_the_same_seed_gives_the_same_figures_and_another_does_not(config):
     assert evaluate.evaluate(model, config)[0]["fid"] != metrics["fid"]
 
 
+@pytest.mark.slow
 def test_real_turntables_are_judged_beside_the_sweeps(config, squares):
     config.evaluate.turntables = "blocks --size 32 --turntable 4 --count 12 --workers 0"
     model = models.build(config)

@@ -186,6 +186,7 @@ def test_warm_up_requests_are_ones_that_every_endpoint_takes(saved):
         assert all(len(value) == 1 for value in function(**feeds).values())
 
 
+@pytest.mark.slow
 def test_exports_by_version_are_numbered_on(model, tmp_path, monkeypatch):
     monkeypatch.setattr(export_verb, "restore", lambda *_, **__: model)
     config = small_config(**{"export.dir": str(tmp_path / "models"), "export.name": "chairs"})

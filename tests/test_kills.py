@@ -58,7 +58,7 @@ def undisturbed(squares, tmp_path_factory):
 
 def test_training_and_publishing(undisturbed, tmp_path):
     workdir, touches, command = undisturbed
-    killed(tmp_path / "run", touches, [*command, f"--workdir={tmp_path}/run"], kills=3)
+    killed(tmp_path / "run", touches, [*command, f"--workdir={tmp_path}/run"], kills=2)
     assert names(tmp_path / "run") == names(workdir)
     ours, theirs = (tf.train.load_checkpoint(str(folder / "checkpoints")) for folder in (tmp_path / "run", workdir))
     variables = [name for name in theirs.get_variable_to_shape_map() if "save_counter" not in name]
@@ -74,7 +74,7 @@ def test_an_export_is_there_whole_or_not_at_all(undisturbed, tmp_path):
     workdir, *_ = undisturbed
     folder = shutil.copytree(workdir, tmp_path / "run", ignore=shutil.ignore_patterns("saved_model"))
     arguments = ["main.py", f"--workdir={folder}", "--mode=export"]
-    for number in moments(ended(folder, arguments), kills=3):
+    for number in moments(ended(folder, arguments), kills=2):
         shutil.rmtree(folder / "saved_model")
         assert watched(folder, number, arguments)[0] == -signal.SIGKILL
         if (folder / "saved_model").exists():  # it had been renamed
@@ -89,7 +89,7 @@ def test_pictures(undisturbed, tmp_path):
     folder = shutil.copytree(workdir, tmp_path / "run", ignore=shutil.ignore_patterns("pictures"))
     arguments = ["main.py", f"--workdir={folder}", "--mode=generate"]
     touches = ended(folder, arguments)
-    killed(folder, touches, arguments, kills=3)
+    killed(folder, touches, arguments, kills=2)
     assert names(folder) == names(workdir)
 
 

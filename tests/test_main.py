@@ -13,11 +13,11 @@ CASES = {
     "wrong type": (["--config.train.kimg=soon"], "--config.train.kimg=soon: could not convert string to float"),
     "no such config": (["--config=configs/none.py"], "configs/none.py"),
     "unknown variant": (["--config=configs/hologan_celeba.py:256"], "configs/hologan_celeba.py:256: use :64 or :128"),
-    "unknown mode": (["--mode=fly"], "--mode=fly: value should be one of <train|evaluate|generate|export|serve>"),
+    "unknown mode": (["--mode=fly"], "--mode=fly: value should be one of <train|evaluate|generate|analyse|export|serve>"),
     "stray argument": (["tarin"], "unknown argument 'tarin'"),
     "unknown model": (
         ["--config.model.name=cyclegan"],
-        "model.name='cyclegan': use one of classifier, conditional_hologan, dcgan, hologan, projection_gan, vae",
+        "model.name='cyclegan': use one of classifier, conditional_hologan, dann, dcgan",
     ),
     "impossible size": (["--config.model.image_size=48"], "model.image_size=48: use 32, 64 or 128"),
     "unknown strategy": (["--config.device.strategy=tpu"], "device.strategy='tpu': use auto, one, mirrored or multi_worker"),

@@ -22,8 +22,9 @@ SAMPLES = 1024  # that an export gives at a time: more would ask for gigabytes
 
 
 def make_weights(network: keras.Model, *shapes) -> None:
-    """Traces the network, which makes its weights without computing (or compiling) anything."""
-    tf.function(network, autograph=False).get_concrete_function(*(tf.TensorSpec(shape) for shape in shapes))
+    """Traces the network, which makes its weights without computing (or compiling) anything. As a `tf.function` it would twice."""
+    with tf.__internal__.FuncGraph("weights").as_default():
+        network(*(tf.compat.v1.placeholder(tf.float32, shape) for shape in shapes))
     update_spectral_norms(network)  # the trace only noted their first iteration
 
 

@@ -60,7 +60,8 @@ def test_every_size_and_variant_counts_as_its_table(size, variant, shape):
 @pytest.mark.parametrize(("size", "levels"), [(32, 3), (64, 3), (128, 4)])
 def test_discriminator_heads(size, levels):
     out = Discriminator(size, 8, 4, style=True)(tf.random.uniform([2, size, size, 3], -1, 1))
-    assert {k: tuple(v.shape) for k, v in out.items()} == {"logits": (2,), "z_hat": (2, 8), "style": (2, levels)}
+    last = (2, size >> levels + 1, size >> levels + 1, 4 << levels)
+    assert {k: tuple(v.shape) for k, v in out.items()} == {"logits": (2,), "z_hat": (2, 8), "style": (2, levels), "features": last}
     assert np.abs(out["z_hat"]).max() <= 1.0
     assert "style" not in Discriminator(size, 8, 4, style=False)(tf.zeros([1, size, size, 3]))
 
@@ -95,7 +96,7 @@ def test_mixed_precision_keeps_views_and_outputs_float32(precision, variant):
     assert np.abs(image(181.0) - image(181.3)).max() > 0
     assert image(0.0).dtype == tf.float32
     out = Discriminator(32, 8, 4, style=True)(tf.zeros([1, 32, 32, 3]))
-    assert {v.dtype for v in out.values()} == {tf.float32}
+    assert {v.dtype for k, v in out.items() if k != "features"} == {tf.float32}
 
 
 def batch(config):

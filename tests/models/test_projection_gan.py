@@ -125,6 +125,7 @@ def test_a_rung_moves_both_players(rung):
     assert sum(moved) >= len(moved) - 1 - 2 * model.config.model.conditional_norm, "all but the biases that no loss reaches"
 
 
+@pytest.mark.slow
 def test_two_replicas_equal_one_with_everything_on():
     config = config_of(**{"train.diff_augment": ("color", "translation", "cutout"), "model.upsampling": "bicubic"})
     config.optim.optimizer, config.optim.d_lr, config.optim.g_lr = "sgd", 1e-3, 1e-3  # Adam makes a whole rate of rounding noise
@@ -186,6 +187,7 @@ def trained(scenes, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "publish", lambda *_: None)
     for kimg in (0.032, 0.064):
