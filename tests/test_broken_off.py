@@ -26,6 +26,7 @@ def replaced(shard, number, image):
             writer.write(example.SerializeToString())
 
 
+@pytest.mark.slow
 def test_a_shard_that_goes_in_training_costs_nothing_that_was_trained(squares, tmp_path):
     """And once it is back, the run goes on by its workdir alone."""
     folder = Path(shutil.copytree(squares, tmp_path / "squares"))

@@ -109,7 +109,7 @@ def elsewhere(verb, folder):
 
 @pytest.mark.parametrize(
     ("command", "examples"),
-    [(here, count(3)), (elsewhere, count(1))],
+    [(here, count(2)), (elsewhere, count(1))],
     ids=["here", "elsewhere"],
 )
 def test_commands(trained, tmp_path, command, examples):

@@ -146,6 +146,7 @@ def test_test_shows_other_views_of_the_same_meshes_and_unseen_other_meshes(child
     assert f"Meshes of the split unseen alone: {', '.join(sorted(names['unseen']))}." in description
 
 
+@pytest.mark.slow
 def test_a_turntable_of_the_command_is_train_alone_and_shows_every_mesh(child, tmp_path):
     for number in range(22):
         write_obj(tmp_path / "source", f"cube{number}")

@@ -242,7 +242,7 @@ def domains(colours, tmp_path_factory):
     return colours, beside
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["dann", pytest.param("pixelda", marks=pytest.mark.slow)])
 def test_a_run_is_trained_resumed_judged_exported(name, domains, tmp_path):
     """In this process: eight iterations at once, and in two goes, end bit for bit alike."""
     settings = {"model.classes": (), "optim.decay_from": 1.0, "optim.lr": 1e-3, "evaluate.kimg": 0.064, "train.log_kimg": 0.032}

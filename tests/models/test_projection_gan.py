@@ -201,6 +201,7 @@ def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(trained, tmp_path,
         np.testing.assert_array_equal(one.get_tensor(name), two.get_tensor(name), err_msg=name)
 
 
+@pytest.mark.slow
 def test_an_unknown_label_is_one_line(trained):
     done = run(f"--workdir={trained}", "--mode=generate", "--labels", "red cube, red cub")
     assert done.returncode == 2
@@ -208,6 +209,7 @@ def test_an_unknown_label_is_one_line(trained):
     assert line.startswith("error: --labels='red cube, red cub': there is no 'red cub': use some of gray cube, red cube")
 
 
+@pytest.mark.slow
 def test_a_sheet_has_a_row_for_each_condition(trained, tmp_path):
     assert {"samples.png", "conditions.png", "interpolation.gif"} <= {p.name for p in (trained / "pictures").iterdir()}
     model = run_folder.restore(of_run.get_config(str(trained)), str(trained))
@@ -218,6 +220,7 @@ def test_a_sheet_has_a_row_for_each_condition(trained, tmp_path):
     assert imageio.imread(tmp_path / "interpolation.png").shape == (2 * 32, 4 * 32, 3)
 
 
+@pytest.mark.slow
 def test_asked_for_and_drawn_with_one_latent(trained):
     model = run_folder.restore(of_run.get_config(str(trained)), str(trained))
     model.config.generate.labels = "red cube, blue sphere; green cylinder; gray cube"
@@ -243,6 +246,7 @@ def test_labels_of_a_model_that_is_told_none(squares):
         generate.check_labels(model)
 
 
+@pytest.mark.slow
 def test_the_export_takes_labels_by_name_and_by_number(trained):
     served, seed = tf.saved_model.load(str(trained / "saved_model")), tf.constant([3, 4], tf.int64)
     named = served.latents_by_name(seed, tf.constant(["red cube,  blue sphere", "green cube"]))["z"]
