@@ -1,6 +1,7 @@
 """What a command shows: no noise that is not ours, and its progress, in a terminal or in a file."""
 
 import contextlib
+import logging
 import os
 import re
 import signal
@@ -27,6 +28,18 @@ def import_tensorflow() -> None:
         import tensorflow as tf
 
         tf.config.list_physical_devices()
+
+
+@contextlib.contextmanager
+def errors_only() -> Iterator[None]:
+    """For loading an export: of one that was trained first TensorFlow warns, thirty lines long, that gradients cannot be taken."""
+    log = logging.getLogger("absl")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def in_terminal() -> bool:

@@ -21,7 +21,7 @@ _FORKS.set_forkserver_preload(["tensorflow", "tensorflow_datasets", "ml_collecti
 
 
 class Program:
-    """`python main.py ARGUMENTS` in a folder, as `subprocess.Popen` has it; what it prints goes to files, read by `communicate`.
+    """`python main.py ARGUMENTS` in a folder, as `subprocess.Popen` has it; what it prints goes to files.
 
     Args:
       arguments: its command line after the interpreter: a script or -m MODULE, then arguments.
@@ -69,6 +69,11 @@ class Program:
                 texts.append(file.read())
             os.unlink(path)
         return (*texts, None)[:2]
+
+    def said(self):
+        """What it printed so far on standard output."""
+        with open(self._streams[0]) as file:
+            return file.read()
 
     def __enter__(self):
         return self

@@ -8,7 +8,10 @@ import subprocess
 import sys
 import termios
 
+from absl import logging
 from conftest import ROOT
+
+from holotf import console
 
 NOISE = ("oneDNN", "cuda", "cpu_feature_guard", "absl::InitializeLog", "rebuild TensorFlow")
 
@@ -25,6 +28,14 @@ def test_tensorflow_starts_without_its_noise():
     program = "from holotf import console; console.import_tensorflow(); " + program + "; print(tf.reduce_sum([1, 2]).numpy())"
     done = python(program, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("3\n", "")
+
+
+def test_an_export_is_loaded_without_warnings_and_with_errors(caplog):
+    with console.errors_only():
+        logging.warning("gradients cannot be taken")
+        logging.error("broken")
+    logging.warning("afterwards")
+    assert [record.message for record in caplog.records] == ["broken", "afterwards"]
 
 
 def test_what_is_no_noise_is_passed_on_whatever_happens():

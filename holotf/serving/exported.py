@@ -11,6 +11,7 @@ import tensorflow as tf
 from google.protobuf import json_format
 from tensorflow.core.protobuf import saved_model_pb2
 
+from holotf import console
 from holotf.errors import UserError
 
 FORMAT = 1  # of cards that are understood
@@ -87,7 +88,8 @@ class Exported:
         self.name = name or (found.absolute().parent.name if numbered else self.card["model"]["name"])
         self.version = int(found.absolute().name) if numbered else 1
         try:
-            self._loaded = tf.saved_model.load(str(found))
+            with console.errors_only():
+                self._loaded = tf.saved_model.load(str(found))
             proto = saved_model_pb2.SavedModel.FromString((found / "saved_model.pb").read_bytes())
         except (OSError, ValueError, tf.errors.OpError) as error:
             raise UserError(f"{found} cannot be loaded ({str(error).splitlines()[0]}): export the run again") from error

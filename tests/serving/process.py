@@ -1,15 +1,34 @@
-"""The real server in a process of its own, and a client that says what came back."""
+"""The real server in a process of its own, exports for it, and a client that says what came back."""
 
 import contextlib
 import http.client
 import json
-import os
 import re
 import signal
-import subprocess
+import time
 import urllib.parse
 
-from conftest import ROOT, command
+import numpy as np
+from conftest import ROOT, small_config
+from nursery import Program
+
+from holotf import models
+from holotf.export import export
+
+
+def made(folder, **changes):
+    """(model, its export) of a small config: its pixels depend on what they are to depend on."""
+    model = models.build(small_config(**changes))
+    for v in model.generator.trainable_variables:
+        v.assign(v * 5.0)
+    model.ema_generator.set_weights(model.generator.get_weights())
+    return model, export(model, str(folder))
+
+
+def close(images, expected):
+    """Whether images are what a direct call gave: of a batch of another size, sums round otherwise."""
+    assert expected.std() > 10
+    return np.abs(np.asarray(images).astype(int) - expected.astype(int)).max() <= 1
 
 
 class Server:
@@ -18,18 +37,20 @@ class Server:
     Args:
       *arguments: of `python -m holotf.serve`, or of `python main.py` where module is None.
       module: "holotf.serve", or None.
-      argv: the whole command in their place.
     """
 
-    def __init__(self, *arguments, module="holotf.serve", argv=None):
-        argv = argv or command(*arguments, module=module)
-        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        self.process = subprocess.Popen(argv, cwd=ROOT, env=os.environ | {"PYTHONUNBUFFERED": "1"}, **streams)
-        self.said = []
-        while not (found := re.search(r": http://(127\.0\.0\.1):(\d+)(/v1/models/\S+)$", self.said[-1] if self.said else "")):
-            self.said.append(self.process.stdout.readline().strip())
-            assert self.process.poll() is None, self.said + self.process.stdout.readlines()
+    def __init__(self, *arguments, module="holotf.serve"):
+        self._arguments = [*(["-m", module] if module else ["main.py"]), *map(str, arguments)]
+        self.start()
+
+    def start(self, *more):
+        """Starts it, with more arguments than before if it was stopped."""
+        self.process = Program([*self._arguments, *map(str, more)], ROOT, together=True)
+        while not (found := re.search(r": http://(127\.0\.0\.1):(\d+)(/v1/models/\S+)\n", self.process.said())):
+            assert self.process.poll() is None, self.process.communicate()
+            time.sleep(0.02)
         self.host, self.port, self.model = found[1], int(found[2]), found[3]
+        self.address, self._until_ready = f"http://{self.host}:{self.port}", found.end()
 
     def connection(self, timeout=120):
         return http.client.HTTPConnection(self.host, self.port, timeout=timeout)
@@ -64,7 +85,7 @@ class Server:
         """(exit code, what it said since it was ready)."""
         self.process.send_signal(number)
         said = self.process.communicate(timeout=120)[0]
-        return self.process.returncode, said
+        return self.process.returncode, said[self._until_ready :]
 
 
 @contextlib.contextmanager
@@ -77,4 +98,3 @@ def running(*arguments, **options):
         if server.process.poll() is None:
             code, said = server.stop()
             assert (code, said) == (0, ""), said
-        server.process.stdout.close()

@@ -5,7 +5,7 @@
 
 import { Frames } from "./frames.js";
 import { Away, Model } from "./model.js";
-import { Kept, between, drawn, named, read, written } from "./objects.js";
+import { Kept, between, drawn, named, read, store, written } from "./objects.js";
 import { STEPS, Turn } from "./turn.js";
 
 const DRAG_DEG = 0.5; // a pixel
@@ -24,6 +24,7 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 let model, turn, frames, kept;
 let object = null;
+let seen = null; // the object in the picture, which a slow server leaves behind
 let troubled = false;
 let walked = null; // latents of the two ends of the walk, by their texts
 
@@ -38,7 +39,7 @@ const doing = (action) => async (event) => {
   try {
     await action(event);
   } catch (error) {
-    say(error.message, true);
+    say(error instanceof Away ? "The server is away. Try again in a moment." : error.message, true);
   }
 };
 
@@ -47,6 +48,7 @@ const doing = (action) => async (event) => {
 function draw(bitmap, { object: shown, view, since, kept: there }) {
   if (picture.width !== bitmap.width || picture.height !== bitmap.height) [picture.width, picture.height] = [bitmap.width, bitmap.height];
   picture.getContext("2d").drawImage(bitmap, 0, 0);
+  seen = shown;
   window.holotf.shown.push({ object: written(shown), ...view, latency_ms: performance.now() - since, kept: there });
   window.holotf.shown.splice(0, window.holotf.shown.length - SHOWN);
   if (troubled) say("");
@@ -63,6 +65,8 @@ function want(since = performance.now()) {
   settle();
 }
 
+const hash = () => `#${written(object)}${turn.turns ? `&${new URLSearchParams(turn.view())}` : ""}`;
+
 // When the hand rests: the link, and what a screen reader says. Not before, as both are slow.
 const settle = (() => {
   let timer;
@@ -73,7 +77,7 @@ const settle = (() => {
       const angles = turn.turns ? `, azimuth ${view.azimuth_deg}°, elevation ${view.elevation_deg}°` : "";
       picture.setAttribute("aria-label", named(object) + angles);
       $("name").textContent = named(object);
-      history.replaceState(null, "", `#${written(object)}${turn.turns ? `&${new URLSearchParams(view)}` : ""}`);
+      history.replaceState(null, "", hash());
       if (!troubled && !turn.playing) say(named(object) + angles);
     }, 400);
   };
@@ -181,7 +185,7 @@ function keys() {
   };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey || event.target.closest("input, select")) return;
-    if (event.key === "n") choose(drawn(), event.timeStamp);
+    if (event.key.toLowerCase() === "n") choose(drawn(), event.timeStamp);
     else if (event.key === " " && turn.turns && !event.target.closest("button")) play(!turn.playing);
     else if (event.key in steps && turn.turns) {
       turn.speed = 0;
@@ -193,6 +197,12 @@ function keys() {
 }
 
 // --- what is kept, and the walk
+
+function keep() {
+  if (!seen) throw new Error("There is no picture yet.");
+  kept.add(written(seen), picture.toDataURL("image/png"));
+  strip();
+}
 
 function strip() {
   const entry = ({ object: text, picture: address }) => {
@@ -237,23 +247,29 @@ async function walk(event) {
 
 // --- what is taken away
 
-function save(blob, ending) {
+function save(blob, of, ending) {
   const link = document.createElement("a");
-  const what = "seed" in object ? `object-${object.seed}` : "object";
+  const what = "seed" in of ? `object-${of.seed}` : "object";
   Object.assign(link, { href: URL.createObjectURL(blob), download: `${model.name}-${what}.${ending}` });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 }
 
-const png = () => new Promise((resolve) => picture.toBlob(resolve, "image/png")).then((blob) => save(blob, "png"));
+async function png() {
+  if (!seen) throw new Error("There is no picture yet.");
+  save(await new Promise((resolve) => picture.toBlob(resolve, "image/png")), seen, "png");
+}
 
 async function gif() {
   say("Making the film…");
-  save(await model.film(object, turn.view()), "gif");
+  const of = object;
+  save(await model.film(of, turn.view()), of, "gif");
   say("The film is saved.");
 }
 
 async function link() {
+  history.replaceState(null, "", hash());
+  if (!navigator.clipboard) throw new Error("The address of this page is the link. Browsers let a page copy it from https only.");
   await navigator.clipboard.writeText(location.href);
   say("The link to this object and view is in the clipboard.");
 }
@@ -262,7 +278,7 @@ async function link() {
 
 function theme() {
   const system = matchMedia("(prefers-color-scheme: dark)");
-  let chosen = localStorage.getItem("holotf.theme");
+  let chosen = store.get("holotf.theme");
   const set = () => {
     const dark = chosen ? chosen === "dark" : system.matches;
     document.documentElement.dataset.theme = dark ? "dark" : "light";
@@ -270,7 +286,7 @@ function theme() {
   };
   $("theme").addEventListener("click", () => {
     chosen = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
-    localStorage.setItem("holotf.theme", chosen);
+    store.set("holotf.theme", chosen);
     set();
   });
   system.addEventListener("change", set);
@@ -311,7 +327,7 @@ function controls() {
   keys();
   $("new").addEventListener("click", (event) => choose(drawn(), event.timeStamp));
   $("play").addEventListener("click", () => play(!turn.playing));
-  $("keep").addEventListener("click", () => (kept.add(written(object), picture.toDataURL("image/png")), strip()));
+  $("keep").addEventListener("click", doing(keep));
   for (const id of ["from", "to", "way"]) $(id).addEventListener("input", doing(walk));
   $("png").addEventListener("click", doing(png));
   $("gif").addEventListener("click", doing(gif));

@@ -39,6 +39,24 @@ export function between(a, b, t, uniform) {
   return a.map((value, i) => of_a * value + of_b * b[i]);
 }
 
+// The browser's store; where it is locked or full, what would be kept is gone when the page is closed.
+export const store = {
+  get(key) {
+    try {
+      return localStorage.getItem(key);
+    } catch {
+      return null;
+    }
+  },
+  set(key, text) {
+    try {
+      localStorage.setItem(key, text);
+    } catch {
+      // see above
+    }
+  },
+};
+
 // What the visitor keeps of a model, in the browser's store: [{object: text, picture: address of data}], the last one first.
 export class Kept {
   #key;
@@ -47,10 +65,10 @@ export class Kept {
     this.#key = `holotf.kept.${model.name}.${model.zDim}`;
     this.most = most;
     try {
-      const told = JSON.parse(localStorage.getItem(this.#key) ?? "[]");
+      const told = JSON.parse(store.get(this.#key) ?? "[]");
       this.list = told.filter(({ object, picture }) => read(object, model.zDim) && /^data:image\/png;/.test(picture));
     } catch {
-      this.list = []; // a store that is locked, or that holds something else
+      this.list = []; // the store holds something else
     }
   }
 
@@ -64,10 +82,6 @@ export class Kept {
 
   #set(list) {
     this.list = list;
-    try {
-      localStorage.setItem(this.#key, JSON.stringify(list));
-    } catch {
-      // full or locked: kept until the page is closed
-    }
+    store.set(this.#key, JSON.stringify(list));
   }
 }
