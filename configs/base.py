@@ -264,7 +264,7 @@ ADAPTING = {
     },
     "model": {
         "network": "ganin",  # of the classifier: ganin, or baseline, or improved
-        "image_size": 32,  # px: 16 or more
+        "image_size": 32,  # px: 16 or more; of pixelda 32, 64 or 128
         "classes": (),  # their names, in the order of the labels; (): as the labels of the source name them
     },
     "optim": {

@@ -1,4 +1,4 @@
-"""Writes a tfds folder whole or not at all, from any `tfds.core.GeneratorBasedBuilder`; and the builder the sources share.
+"""Writes a tfds folder whole or not at all; and the builder that the sources share, a `tfds.core.GeneratorBasedBuilder`.
 
 Imports tfds: worker processes must not import this module, and sources import it inside their `builder()` only.
 """
@@ -177,7 +177,7 @@ def _skipped_line(pair: tuple[Any, Skipped]) -> str:
 
 
 def build(
-    make_builder: Callable[[Path], tfds.core.GeneratorBasedBuilder],
+    make_builder: Callable[[Path], ImageBuilder],
     out: Path,
     overwrite: bool = False,
     beam_options: str | None = None,
@@ -185,8 +185,8 @@ def build(
     """Builds into a hidden sibling of `out`, then renames it to `out`: what is called `out` is always whole.
 
     Args:
-      make_builder: temporary folder -> builder. A builder may define `finish(folder)`, called once with the complete folder
-        before it is renamed: it may add files (CREDITS, skipped.txt), or raise, and then nothing is left.
+      make_builder: temporary folder -> builder. Its `finish(folder)` is called once with the complete folder before that is
+        renamed: it may add files (CREDITS, skipped.txt), or raise, and then nothing is left.
       out: becomes the tfds folder itself, for `tfds.builder_from_directory(out)`.
       overwrite: replaces a finished `out`, once the new one is complete.
       beam_options: Apache Beam pipeline options in one string, as on Beam's own command lines; None builds without Beam.
@@ -215,19 +215,19 @@ def build(
         with contextlib.redirect_stdout(io.StringIO()):  # tfds prints where it writes, and that name will be gone.
             builder.download_and_prepare(download_config=download_config)
         folder = Path(builder.data_dir)
-        if hasattr(builder, "finish"):
-            builder.finish(folder)
+        builder.finish(folder)
         made = {split: info.num_examples for split, info in builder.info.splits.items()}
         with _said_of(out):
             _replace(folder, out, aside=temporary.with_name(temporary.name + _ASIDE))
     seconds = time.monotonic() - start_s
     listed = ", ".join(f"{split} {count:,}" for split, count in made.items())
-    config, section = getattr(builder, "config_name", "hologan_folder"), getattr(builder, "config_section", "data")
-    print(
-        f"{printable(named)}: {sum(made.values()):,} examples in {seconds:.1f} s ({listed})\n"
-        f"train on it: python main.py --config configs/{config}.py --config.{section}.dir={shlex.quote(os.fspath(named))} "
-        f"--config.model.image_size={builder.info.features['image'].shape[0]}"
-    )
+    print(f"{printable(named)}: {sum(made.values()):,} examples in {seconds:.1f} s ({listed})")
+    if console.PART not in os.environ:
+        print(
+            f"train on it: python main.py --config configs/{builder.config_name}.py "
+            f"--config.{builder.config_section}.dir={shlex.quote(os.fspath(named))} "
+            f"--config.model.image_size={builder.info.features['image'].shape[0]}"
+        )
 
 
 _ASIDE = "-old"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from tqdm import tqdm
 
+PART = "HOLOTF_PART"  # in the environment of a command that another one runs, which says what to do next
 LINES_S = 10.0  # between the lines of progress in a file
 # What TensorFlow says of oneDNN, of the processor's instructions and of a CUDA that is not there, before any log level counts.
 _NOISE = re.compile(

@@ -13,6 +13,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
+from holotf import console
 from holotf.errors import UserError, brief
 
 _NEVER = 1 << 40  # epochs; the stream has no end of its own
@@ -36,7 +37,7 @@ def prepare_missing(folder: str, arguments: str, field: str = "data.prepare") ->
         except ValueError as error:
             raise UserError(f"{field}={arguments!r}: {error}: write it as on a command line") from None
         command = [sys.executable, "-m", "data_prep", *words, "--out", folder]
-        if subprocess.run(command, check=False).returncode:
+        if subprocess.run(command, env=os.environ | {console.PART: "1"}, check=False).returncode:
             raise UserError(f"{field}={arguments!r} failed; what it needs is said above")
 
 

@@ -1,6 +1,5 @@
 """The judge: asks the evaluators (holotf/evaluators) that fit a model and its data, and writes down what they say."""
 
-import importlib.util
 import json
 import os
 import sys
@@ -11,7 +10,6 @@ from ml_collections import ConfigDict
 
 from holotf import card, evaluators, features, files, pictures
 from holotf.errors import UserError, require
-from holotf.evaluators import labeller
 from holotf.evaluators.subject import Subject
 from holotf.models.base import Learner
 from holotf.run_folder import restore
@@ -31,7 +29,7 @@ def run(config: ConfigDict, workdir: str) -> int:
             print(path)
     exported = workdir if card.is_export(workdir) else os.path.join(workdir, "saved_model")
     if card.renew(model, exported, workdir):
-        print(f"They stand in {os.path.join(exported, card.CARD)}, too.")
+        print(f"They stand in {os.path.join(exported, card.CARD)}, too. To serve it: python -m holotf.serve --model {exported}")
     elif not os.path.exists(exported):
         print(f"To publish it: python main.py --workdir {workdir} --mode export")
     return 0
@@ -54,17 +52,29 @@ def in_training(
       UserError: as `evaluate`; `evaluate.best` names no metric that can be measured here.
     """
     metrics, notes, alarms = evaluate(model, config, show)
-    if config.evaluate.best not in metrics:
-        can = ", ".join(name for name in evaluators.better() if name in metrics)
-        raise UserError(
-            f"evaluate.best={config.evaluate.best!r} cannot be measured with this model and these data: use one of {can}"
-        )
+    _check_best(config, [name for name in evaluators.better() if name in metrics])
     write(metrics, notes, config, workdir)
     with open(os.path.join(workdir, "metrics.jsonl"), "a", encoding="utf-8") as file:
         file.write(json.dumps({"images": images} | metrics) + "\n")
     for alarm in alarms:
         print(f"\n{alarm}", file=sys.stderr, flush=True)
     return metrics
+
+
+def check_best(model: Learner, config: ConfigDict) -> None:
+    """Finds out before a training whether `evaluate.best` can be measured with its model and data.
+
+    Raises:
+      UserError: it cannot.
+    """
+    asked = evaluators.fitting(evaluators.judges(), Subject(model, config))
+    _check_best(config, [name for judge in asked for name in judge.BETTER])
+
+
+def _check_best(config, can):
+    if (best := config.evaluate.best) not in can:
+        use = f"use one of {', '.join(can)}" if can else "use evaluate.kimg=0, nothing can"
+        raise UserError(f"evaluate.best={best!r} cannot be measured with this model and these data: {use}")
 
 
 def write(metrics: dict[str, float], notes: list[str], config: ConfigDict, workdir: str) -> str:
@@ -105,16 +115,12 @@ def check(settings: ConfigDict) -> None:
     """
     for name in ("images", "identities", "views"):
         require(settings[name] >= 2, f"evaluate.{name}", settings[name], "2 or more")
-    require(settings.photos >= 0, "evaluate.photos", settings.photos, "0 for none, or how many")
     require(0 <= settings.kimg < float("inf"), "evaluate.kimg", settings.kimg, "0 for none, or thousands of images")
     known = evaluators.better()
     require(settings.best in known, "evaluate.best", settings.best, f"one of {', '.join(known)}")
     features.check(settings.extractor)
-    if settings.classifier:
-        labeller.check(settings.classifier)
-    require(settings.probe_images >= 2, "evaluate.probe_images", settings.probe_images, "2 or more")
-    if settings.probe and importlib.util.find_spec("sklearn") is None:
-        raise UserError(f"evaluate.probe={settings.probe!r} needs scikit-learn: pip install 'holotf[analyse]'")
+    for judge in evaluators.judges().values():
+        judge.check(settings)
 
 
 def table(metrics: dict[str, float], notes: list[str]) -> str:

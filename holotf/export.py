@@ -16,7 +16,9 @@ def run(config: ConfigDict, workdir: str) -> int:
     """The verb `export`: the latest checkpoint becomes WORKDIR/saved_model, or the next version in `export.dir`."""
     folder = _version(config.export, config.model.name) if config.export.dir else os.path.join(workdir, "saved_model")
     _check_free(folder)
-    print(f"SavedModel: {export(restore(config, workdir, judged=False), folder, workdir)}")
+    export(restore(config, workdir, judged=False), folder, workdir)
+    served = os.path.dirname(folder) if config.export.dir else folder
+    print(f"SavedModel: {folder}\nTo serve it: python -m holotf.serve --model {served}")
     return 0
 
 

@@ -27,7 +27,7 @@ def run(config: ConfigDict, workdir: str) -> int:
         paths = inversion.turned(model, settings.image, settings.frames, folder)
     else:
         paths = generate(model, settings, folder)
-    print(*paths, sep="\n")
+    print(*paths, f"To have them in the browser: python main.py --workdir {workdir} --mode serve", sep="\n")
     return 0
 
 

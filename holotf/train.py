@@ -56,6 +56,8 @@ def train(config: ConfigDict, workdir: str) -> int:
     with strategy.scope():
         model = models.initial(config)
     generate.check_labels(model)
+    if config.evaluate.kimg > 0:
+        evaluate.check_best(model, config)
     data.check(sources, model.FEATURES, config.model.image_size, batch_size)
     with locked(workdir, active=worker == 0):
         checkpoints, pending = Checkpoints(model, workdir, config.train.keep_checkpoints, chief=worker == 0), []
@@ -161,6 +163,7 @@ def publish(model: Learner, config: ConfigDict, workdir: str) -> None:
         f"  SavedModel       {folders['saved_model']}\n"
         f"  checkpoints      {folders['checkpoints']}\n"
         f"  TensorBoard      tensorboard --logdir {folders['events']}\n"
+        f"To judge it: python main.py --workdir {workdir} --mode evaluate\n"
         f"To go on: python main.py --workdir {workdir} --config.train.kimg={2 * kimg:g}"
     )
 

@@ -34,7 +34,7 @@ def fields(name):
     return found
 
 
-@pytest.mark.parametrize("name", ["hologan", "dcgan", "projection_gan", "vae", "classifier", "dann", "pixelda"])
+@pytest.mark.parametrize("name", models.names())
 def test_a_model_is_built_or_one_line_names_the_field(name):
     choices = fields(name)
 

@@ -75,6 +75,13 @@ def test_training_evaluates_records_and_keeps_the_best(config, tmp_path):
     assert int(model.iteration.numpy()) == iteration
 
 
+def test_a_best_that_cannot_be_measured_is_said_before_the_training(config, tmp_path):
+    config.evaluate.kimg, config.evaluate.best = 0.032, "accuracy/top1"
+    with pytest.raises(UserError, match=r"evaluate.best='accuracy/top1' cannot be measured with .*: use one of .*kid/mean"):
+        train.train(config, str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_looking_at_the_settings_draws_nothing(config):
     """Turned on or off, evaluation in training leaves the first weights of a seed as they are."""
     keras.utils.set_random_seed(3)

@@ -8,6 +8,8 @@ import importlib
 from collections.abc import Iterator
 from typing import ClassVar
 
+from ml_collections import ConfigDict
+
 from holotf import discovery
 from holotf.evaluators.subject import Subject
 from holotf.models.base import Generative
@@ -26,6 +28,14 @@ class Evaluator:
 
     def __init__(self, subject: Subject):
         self.subject = subject
+
+    @classmethod
+    def check(cls, settings: ConfigDict) -> None:
+        """Finds what is wrong with what of `config.evaluate` is this question's own. It builds nothing.
+
+        Raises:
+          UserError: so.
+        """
 
     def unfit(self) -> str | None:
         """Why this cannot be measured with this model and these data, or None."""
@@ -46,7 +56,11 @@ def ask(questions: dict[str, type[Evaluator]], subject: Subject) -> dict[str, fl
     Returns:
       {path of a metric: value}.
     """
-    metrics = {}
+    return {path: value for asked in fitting(questions, subject) for path, value in asked.run()}
+
+
+def fitting(questions: dict[str, type[Evaluator]], subject: Subject) -> Iterator[Evaluator]:
+    """Those that fit the model and the data, each once the one before was dealt with; of the others it is noted why they do not."""
     for name, question in questions.items():
         if not isinstance(subject.model, question.MODEL):
             subject.note(f"no {name}: it takes a {question.MODEL.__name__} model, and {subject.config.model.name} is none")
@@ -58,8 +72,7 @@ def ask(questions: dict[str, type[Evaluator]], subject: Subject) -> dict[str, fl
         if reason := asked.unfit():
             subject.note(reason)
         else:
-            metrics |= dict(asked.run())
-    return metrics
+            yield asked
 
 
 def names() -> list[str]:

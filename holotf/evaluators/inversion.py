@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from holotf import inversion
+from holotf.errors import require
 from holotf.evaluators import Evaluator, regressor
 from holotf.evaluators.pose import azimuth_scores
 from holotf.models.base import Turnable
@@ -20,6 +22,11 @@ class Judge(Evaluator):
 
     MODEL = Turnable
     BETTER: ClassVar = {"inversion/rmse": min, "inversion/azimuth_mae_deg": min}
+
+    @classmethod
+    def check(cls, settings: ConfigDict) -> None:
+        """The number of photographs."""
+        require(settings.photos >= 0, "evaluate.photos", settings.photos, "0 for none, or how many")
 
     def unfit(self) -> str | None:
         """Why it cannot be asked of this model."""

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
+from ml_collections import ConfigDict
 
 from holotf import conditions, data, features
 from holotf.evaluators import Evaluator, labeller
@@ -32,6 +33,12 @@ class Judge(Evaluator):
     BETTER: ClassVar = {
         f"labels/{name}/{metric}": max for name in ("test", "unseen", "new_test", "single") for metric in ("top_k", "exact")
     }
+
+    @classmethod
+    def check(cls, settings: ConfigDict) -> None:
+        """The classifier of one's own, if any."""
+        if settings.classifier:
+            labeller.check(settings.classifier)
 
     def unfit(self) -> str | None:
         """Where the data say nothing of labels."""

@@ -1,5 +1,6 @@
 """What are its features good for? Linear classifiers on them, beside pixels, the same network untrained and ImageNet's features."""
 
+import importlib.util
 import json
 import os
 import warnings
@@ -10,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
 
 from holotf import console, data, files, models
 from holotf.errors import UserError, require
@@ -39,6 +41,13 @@ class Judge(Evaluator):
 
     MODEL = Perceptive
     BETTER: ClassVar = {"probe/levels_accuracy": max}
+
+    @classmethod
+    def check(cls, settings: ConfigDict) -> None:
+        """The number of images, and scikit-learn where it is needed."""
+        require(settings.probe_images >= 2, "evaluate.probe_images", settings.probe_images, "2 or more")
+        if settings.probe and importlib.util.find_spec("sklearn") is None:
+            raise UserError(f"evaluate.probe={settings.probe!r} needs scikit-learn: pip install 'holotf[analyse]'")
 
     def run(self) -> Iterator[tuple[str, float]]:
         """Yields `probe/...`; nothing where `evaluate.probe` is empty."""
