@@ -1,7 +1,7 @@
 # Each target does its own set-up from a bare checkout: Python 3.11 (or later) and make are all it needs.
 PYTHON ?= python3
 VENV := .venv
-PIP := -m pip --disable-pip-version-check install -q --root-user-action=ignore
+PIP := -m pip --disable-pip-version-check install -qq --root-user-action=ignore
 RUN := $(VENV)/bin/python
 
 DATA := data/blocks32

@@ -40,6 +40,10 @@ CASES = {
         "optim.optimizer": "sgd",
         "train.augmentation": "significant",
     },
+    "projection_gan": {"model.name": "projection_gan", "loss.gradient_penalty": True, "train.diff_augment": ("color", "cutout")},
+    "conditional_hologan": {"model.name": "conditional_hologan"},
+    "dann": {"model.name": "dann"},
+    "pixelda": {"model.name": "pixelda", "loss.lambda_content": 0.1},
 }
 
 
@@ -50,9 +54,7 @@ def measure(changes):
     model = models.build(config)
     step = tf.function(lambda batch: model.train_step(model.augment(batch)), autograph=False)
     images = np.random.default_rng(0).integers(0, 256, (ITERATIONS, config.train.batch_size, 32, 32, 3)).astype(np.uint8)
-    labels = tf.range(config.train.batch_size, dtype=tf.int64) % 3
-    given = [{name: {"image": batch, "label": labels}[name] for name in model.FEATURES} for batch in images]
-    logs = [{k: float(v) for k, v in step(batch).items()} for batch in given]
+    logs = [{k: float(v) for k, v in step(batch_of(model.FEATURES, batch)).items()} for batch in images]
     weights, digest = {}, hashlib.sha256()
     for name in model.PARTS:
         values = [v.numpy() for v in getattr(model, name).variables]
@@ -62,6 +64,13 @@ def measure(changes):
         direction = np.random.default_rng(1).normal(size=len(flat)) / np.sqrt(len(flat))
         weights[name] = {"count": len(flat), "norm": float(np.linalg.norm(flat)), "projection": float(flat @ direction)}
     return {"logs": logs, "weights": weights}, digest.hexdigest()
+
+
+def batch_of(features, images):
+    """A batch as a model wants it: of one data set, or of several, whose images are the same."""
+    if isinstance(features, dict):
+        return {name: batch_of(each, images) for name, each in features.items()}
+    return {name: images if name == "image" else tf.range(len(images), dtype=tf.int64) % 3 for name in features}
 
 
 def main():
