@@ -21,7 +21,11 @@ def sources() -> dict[str, str]:
     """
     found = {}
     for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
-        module = ast.parse(path.read_text(encoding="utf-8"))
+        try:
+            module = ast.parse(path.read_text(encoding="utf-8"))
+        except SyntaxError as error:
+            print(f"no {path.stem}: {path} is no Python ({error})", file=sys.stderr)
+            continue
         if {"add_flags", "builder"} <= {node.name for node in module.body if isinstance(node, ast.FunctionDef)}:
             found[path.stem] = (ast.get_docstring(module) or "").partition("\n")[0]
     return found

@@ -1,8 +1,12 @@
 """Components found by their name: the files of a package that define what is asked for."""
 
 import ast
+import functools
+import importlib
 import os
+import sys
 from pathlib import Path
+from typing import Any
 
 
 def modules(package: str | os.PathLike, defines: str) -> list[str]:
@@ -27,3 +31,19 @@ def modules(package: str | os.PathLike, defines: str) -> list[str]:
         if any(isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == defines for node in body):
             found.append(path.stem)
     return found
+
+
+@functools.cache
+def loaded(package: str, name: str, defines: str) -> Any | None:
+    """What a module of a package defines, or None where it cannot be imported: said once, and in no other's way.
+
+    Args:
+      package: the `__name__` of the package.
+      name: of the module.
+      defines: the name of the function or class.
+    """
+    try:
+        return getattr(importlib.import_module(f"{package}.{name}"), defines)
+    except Exception as error:
+        print(f"no {name}: {package}.{name} cannot be imported ({type(error).__name__}: {error})", file=sys.stderr)
+        return None

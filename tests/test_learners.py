@@ -105,6 +105,17 @@ def test_a_model_that_is_broken_breaks_no_other(project):
         os.unlink(broken)
 
 
+def test_a_judge_that_is_broken_is_left_out(project, trained):
+    """And said; the others judge."""
+    broken = project / "holotf" / "evaluators" / "broken.py"
+    broken.write_text("import nothing_here\n\n\nclass Judge:\n    pass\n")
+    try:
+        told = run(project, f"--workdir={trained[1]}", "--mode=evaluate")
+    finally:
+        os.unlink(broken)
+    assert "no broken: holotf.evaluators.broken cannot be imported (ModuleNotFoundError: No module named 'nothing_here')" in told
+
+
 def test_models_are_those_with_a_build():
     found = models.names()
     assert {"classifier", "dcgan", "hologan", "vae"} <= set(found)

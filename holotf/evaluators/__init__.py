@@ -4,7 +4,6 @@ A judge says what it needs of the model and the data, what it measures and which
 that fit and says why others do not.
 """
 
-import importlib
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -81,8 +80,9 @@ def names() -> list[str]:
 
 
 def judges() -> dict[str, type[Evaluator]]:
-    """{name: its `Judge`}."""
-    return {name: importlib.import_module(f"{__name__}.{name}").Judge for name in names()}
+    """{name: its `Judge`}, of those that can be imported."""
+    found = {name: discovery.loaded(__name__, name, "Judge") for name in names()}
+    return {name: judge for name, judge in found.items() if judge}
 
 
 def better() -> dict:

@@ -4,7 +4,6 @@ A look says what it needs of the model and the data, as a judge does, and shows 
 `--mode analyse` takes those that fit and says why others do not.
 """
 
-import importlib
 import importlib.util
 
 from holotf import discovery
@@ -19,8 +18,9 @@ def names() -> list[str]:
 
 
 def looks(wanted: tuple[str, ...] = ()) -> dict[str, type[Evaluator]]:
-    """{name: its `Look`}, of those wanted; () for all."""
-    return {name: importlib.import_module(f"{__name__}.{name}").Look for name in wanted or names()}
+    """{name: its `Look`}, of those wanted, () for all, that can be imported."""
+    found = {name: discovery.loaded(__name__, name, "Look") for name in wanted or names()}
+    return {name: look for name, look in found.items() if look}
 
 
 def missing(name: str) -> str | None:
