@@ -18,7 +18,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/NAME_OF_
 flags.DEFINE_string("labels", None, 'What generate is to show, --config.generate.labels: "red cube, blue sphere; green cube".')
 
 
-def parse(argv):
+def parse(argv: list[str]) -> list[str]:
     """Parses the flags; what is wrong with them is one line and exit code 2."""
     config = given(argv, "config")
     if config is None:
@@ -33,7 +33,7 @@ def parse(argv):
         sys.exit(fail("interrupted", 130))
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
     """Dispatches to the verb. Bad input is one line and exit code 2; a run that broke off, one line and exit code 1."""
     if argv[1:]:
         return fail(f"unknown argument {argv[1]!r}: options start with --", 2)
@@ -48,7 +48,7 @@ def main(argv):
         return fail("interrupted; the same command again does what is left", 130)
 
 
-def fail(reason, code):
+def fail(reason: object, code: int) -> int:
     """Prints the reason on one line; returns the exit code."""
     print(f"error: {reason}", file=sys.stderr)
     return code

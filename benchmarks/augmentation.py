@@ -8,6 +8,7 @@ again, and a killed run goes on from its checkpoint: give the same command again
 asks for matplotlib: pip install 'holotf[plot]'.
 """
 
+import argparse
 import json
 import statistics
 from pathlib import Path
@@ -77,7 +78,7 @@ def row(name: str, results: dict[str, dict], curves: list[dict[int, float]]) -> 
     }
 
 
-def write(found: dict[str, dict], curves: dict[str, list[dict[int, float]]], args) -> None:
+def write(found: dict[str, dict], curves: dict[str, list[dict[int, float]]], args: argparse.Namespace) -> None:
     """Prints and writes the table and the curves of what there is so far."""
     rows = [row(name, results, curves[name]) for name, results in found.items()]
     name = f"augmentation-{args.data.name}"

@@ -10,6 +10,7 @@ Accuracy is on the target's test images. The checkpoint of each run is the one t
 label of the target; beside it stand the last one, and the one that its labels would have chosen.
 """
 
+import argparse
 import json
 import math
 import statistics
@@ -90,7 +91,7 @@ def rows(found: dict[str, dict[str, dict]]) -> list[dict[str, str | int]]:
     return list(told.values())
 
 
-def write(pair: str, found: dict[str, dict[str, dict]], args) -> None:
+def write(pair: str, found: dict[str, dict[str, dict]], args: argparse.Namespace) -> None:
     """Prints and writes the table of what there is so far."""
     table = rows(found)
     measure.report(f"domains-{pair}", table, list(table[0]), args.out, source=str(args.source), target=str(args.target), runs=found)

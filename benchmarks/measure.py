@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -36,7 +37,7 @@ def settle(tensors: tf.Tensor | tuple | list | dict) -> None:
         tf.reshape(t, [-1])[:1].numpy()
 
 
-def timed(function: Callable, *inputs, repeats: int = 7) -> list[float]:
+def timed(function: Callable, *inputs: tf.Tensor, repeats: int = 7) -> list[float]:
     """Durations of a TensorFlow function, traced."""
     graph = tf.function(function, autograph=False)
     return seconds(lambda: settle(graph(*inputs)), repeats)
@@ -190,7 +191,7 @@ def _folder(text):
     return Path(text)
 
 
-def report(name: str, rows: list[dict], columns: list[str], out: Path, **more) -> None:
+def report(name: str, rows: list[dict], columns: list[str], out: Path, **more: Any) -> None:
     """Prints the table and writes it with its machine as OUT/NAME.json, under a temporary name first."""
     about = machine()
     print(f"\n{name}: {about['cpu']}, {about['cores']} cores, TensorFlow {about['tensorflow']}, {about['date']}")

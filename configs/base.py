@@ -338,7 +338,7 @@ def get_config(model: str = "hologan") -> ConfigDict:
     return experiment(*SECTIONS[model])
 
 
-def experiment(*sections) -> ConfigDict:
+def experiment(*sections: dict) -> ConfigDict:
     """COMMON and further sections, a later one before an earlier one: a `ConfigDict`."""
     merged = copy.deepcopy(COMMON)
     for section in sections:

@@ -4,7 +4,7 @@
     python main.py --config configs/hologan_celeba.py
     python main.py --config configs/hologan_celeba.py:128        (data: --size 128 --out data/celeba128)
 
-Not run here: the data set is not to be had on our machines. Published, 64 px: KID x 100 = 2.87 +- 0.09.
+Not run here: the data set is not available here. Published, 64 px: KID x 100 = 2.87 +- 0.09.
 Published: batch 32, one D and two G updates, Adam 1e-4 (128 px: 5e-5), beta 0.5 and 0.999, 50 epochs, decay from the 25th,
 lambda_identity 1, at 128 px lambda_style 1, azimuth 220 to 320 and elevation 70 to 110 in the released code's convention, which are
 -50 to 50 and -20 to 20 in ours. Ours: the average of the weights.

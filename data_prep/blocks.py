@@ -9,6 +9,7 @@ perspective camera whose field of view just holds that sphere at the smallest --
 import argparse
 import functools
 import os
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from data_prep import raycast
 from data_prep.splits import DEFAULT_TEST, Split, add_test_flag, parse_part
 from holotf.errors import UserError
 from holotf.images import encode
+
+if TYPE_CHECKING:
+    from data_prep.build import ImageBuilder
 
 EXAMPLES_PER_TASK = 32
 FIRST_OBJECT = {"train": 0, "test": 1_000_000_000, "unseen": 2_000_000_000}  # not the last of --count: those move with it
@@ -105,7 +109,7 @@ def check_turns(turntable: int, given: str, images: int) -> None:
         raise UserError(f"{given} --turntable {turntable}: use a multiple of {turntable} images")
 
 
-def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
+def builder(args: argparse.Namespace, data_dir: str | os.PathLike) -> "ImageBuilder":
     """Returns the tfds builder for the parsed flags; UserError names a flag that makes no sense."""
     import tensorflow_datasets as tfds
 
@@ -175,7 +179,7 @@ def turned(index: int, turntable: int, views: dict[str, tuple[float, float]]) ->
     return shown, views
 
 
-def examples(task: tuple[int, int], **settings) -> list[tuple[int, dict]]:
+def examples(task: tuple[int, int], **settings: Any) -> list[tuple[int, dict]]:
     """Returns (index, example) for index in range(*task), with the settings of `example`."""
     return [(index, example(index, **settings)) for index in range(*task)]
 
@@ -336,11 +340,8 @@ def _armchair(rng: np.random.Generator) -> tuple[list, dict[str, str]]:
         base, seat_top = rng.uniform(0.05, 0.14), rng.uniform(0.36, 0.46)
         arm_top, back_top = seat_top + rng.uniform(0.14, 0.24), seat_top + rng.uniform(0.38, 0.58)
         back_thick = rng.uniform(0.10, 0.18)
-        parts = [
-            _upright("legs", sx * (width / 2 - 0.06), sz * (depth / 2 - 0.06), 0, base, 0.07, 0.07)
-            for sx in (-1, 1)
-            for sz in (-1, 1)
-        ]
+        x, z = width / 2 - 0.06, depth / 2 - 0.06
+        parts = [_upright("legs", sx * x, sz * z, 0, base, 0.07, 0.07) for sx in (-1, 1) for sz in (-1, 1)]
         parts.append(_upright("seat", 0, back_thick / 2, base, seat_top, width - 2 * arm, depth - back_thick))
         parts += [_upright("back", side * (width - arm) / 2, 0, base, arm_top, arm, depth) for side in (-1, 1)]
         parts.append(_upright("back", 0, (back_thick - depth) / 2, base, back_top, width - 2 * arm, back_thick))
@@ -353,9 +354,8 @@ def _armchair(rng: np.random.Generator) -> tuple[list, dict[str, str]]:
         x = side * (width / 2 - 0.03)
         parts.append(("legs", (x, arm_top, 0), (0.06, 0.05, depth), 0.0))
         parts.append(_upright("legs", x, depth / 2 - 0.05, seat_top, arm_top, 0.05, 0.05))
-    back, rest = _back(
-        rng, width - 0.12, -depth / 2 + 0.035, seat_top - seat_thick / 2, rng.uniform(0.45, 0.65), rng.uniform(0, 14)
-    )
+    foot = seat_top - seat_thick / 2
+    back, rest = _back(rng, width - 0.12, -depth / 2 + 0.035, foot, rng.uniform(0.45, 0.65), rng.uniform(0, 14))
     return parts + rest, {"legs": legs, "back": back}
 
 

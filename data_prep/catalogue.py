@@ -11,11 +11,17 @@ import functools
 import itertools
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from data_prep.names import printable
 from data_prep.splits import DEFAULT_TEST, Split, add_test_flag, parse_part
 from holotf.errors import UserError, brief
 from holotf.images import Crop, encode, parse_crop, prepare
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
+
+    from data_prep.build import ImageBuilder
 
 EXAMPLES_PER_TASK = 256
 Range = tuple[str, int, int]  # a split of the original, from which example to before which
@@ -37,7 +43,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--encoding", default="png", choices=("png", "jpeg"), help="png is lossless (default); jpeg is smaller")
 
 
-def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
+def builder(args: argparse.Namespace, data_dir: str | os.PathLike) -> "ImageBuilder":
     """Returns the tfds builder for the parsed flags; UserError says what is unknown or missing."""
     import tensorflow_datasets as tfds
 
@@ -76,7 +82,7 @@ def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
     )
 
 
-def parts_of(original, split: str | None, test: str | None) -> dict[str, list[Range]]:
+def parts_of(original: "tfds.core.DatasetBuilder", split: str | None, test: str | None) -> dict[str, list[Range]]:
     """Which ranges of the original's splits make up each split here.
 
     Args:

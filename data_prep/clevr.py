@@ -11,7 +11,7 @@ import argparse
 import functools
 import itertools
 import os
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,9 @@ from data_prep.raycast import camera_axes
 from data_prep.splits import Part, Split, hash_of, parse_part
 from holotf.errors import UserError
 from holotf.images import encode
+
+if TYPE_CHECKING:
+    from data_prep.build import ImageBuilder
 
 COLOURS = {  # sRGB. Source: CLEVR's image_generation/data/properties.json (Johnson et al. 2017, arXiv 1612.06890)
     "gray": (87, 87, 87),
@@ -78,7 +81,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_render_flags(parser, "by scene", _VIEWS)
 
 
-def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
+def builder(args: argparse.Namespace, data_dir: str | os.PathLike) -> "ImageBuilder":
     """Returns the tfds builder for the parsed flags; UserError names a flag that makes no sense."""
     import tensorflow_datasets as tfds
 
@@ -174,7 +177,7 @@ def lists(seed: int, found: Combinations) -> dict[str, list[list[str]]]:
     return {"test": drawn(found.seen)} | ({"unseen": drawn(found.unseen)} if found.unseen else {})
 
 
-def examples(task: tuple[int, int], **settings) -> list[tuple[int, dict]]:
+def examples(task: tuple[int, int], **settings: Any) -> list[tuple[int, dict]]:
     """Returns (index, example) for index in range(*task), with the settings of `example`."""
     return [(index, example(index, **settings)) for index in range(*task)]
 

@@ -6,11 +6,15 @@ their pixels.
 
 import argparse
 import os
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from data_prep import labelled
 from holotf.errors import UserError
+
+if TYPE_CHECKING:
+    from data_prep.build import ImageBuilder
 
 CITATION = 'Alpaydin, E. and Kaynak, C.: "Optical recognition of handwritten digits". UCI Machine Learning Repository, 1998'
 
@@ -21,7 +25,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     labelled.add_test(parser)
 
 
-def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
+def builder(args: argparse.Namespace, data_dir: str | os.PathLike) -> "ImageBuilder":
     """Returns the tfds builder for the parsed flags; UserError says what is missing."""
     try:
         from sklearn.datasets import load_digits

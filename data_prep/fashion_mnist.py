@@ -6,9 +6,13 @@
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from data_prep import labelled
 from data_prep.mnist import idx_splits
+
+if TYPE_CHECKING:
+    from data_prep.build import ImageBuilder
 
 FOLDER = "/usr/share/datasets/fashion-mnist"
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -26,7 +30,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
+def builder(args: argparse.Namespace, data_dir: str | os.PathLike) -> "ImageBuilder":
     """Returns the tfds builder for the parsed flags; UserError names what is missing or broken."""
     about = {"citation": CITATION, "homepage": "https://github.com/zalandoresearch/fashion-mnist"}
     description = "Fashion-MNIST, 28 px, grey; MIT licence."

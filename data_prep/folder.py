@@ -14,10 +14,10 @@ import functools
 import itertools
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from data_prep import duplicates
 from data_prep.archives import EXTENSIONS, File, Listing, UnusableError, content_of, listing, tar_files
@@ -27,6 +27,9 @@ from data_prep.work import Skipped, ordered_map
 from holotf import console
 from holotf.errors import UserError
 from holotf.images import Crop, encode, open_image, parse_crop, prepare, to_rgb
+
+if TYPE_CHECKING:
+    from data_prep.build import ImageBuilder
 
 FILES_PER_TASK = 32
 BYTES_PER_TASK = 32 * 2**20  # of what comes out of a tar: several tasks wait in memory at a time
@@ -51,7 +54,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-bad", default="1%", metavar="SHARE", help="stop where more than this is unreadable (default 1%%)")
 
 
-def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
+def builder(args: argparse.Namespace, data_dir: str | os.PathLike) -> "ImageBuilder":
     """Returns the tfds builder for the parsed flags; UserError names a flag or a source that makes no sense."""
     import tensorflow_datasets as tfds
 
@@ -290,7 +293,7 @@ class Seen(NamedTuple):
     look: duplicates.Look | None
 
 
-def look_through(function, tasks: Iterable, total: int, workers: int) -> dict[str, Seen]:
+def look_through(function: Callable, tasks: Iterable, total: int, workers: int) -> dict[str, Seen]:
     """Looks at all images, on all cores; those that cannot be read are not in the result."""
     results = ordered_map(function, tasks, workers)
     seen = {}

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data_prep import folder
 from data_prep.archives import EXTENSIONS
@@ -23,6 +23,9 @@ from data_prep.splits import DEFAULT_TEST, Split, add_test_flag, hash_of, parse_
 from data_prep.work import Skipped
 from holotf.errors import UserError
 from holotf.images import parse_crop
+
+if TYPE_CHECKING:
+    from data_prep.build import ImageBuilder
 
 LISTS = ("test", "new_test")  # each a file; the second may be missing
 _MEND = "add it, or remove the entry"
@@ -38,7 +41,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-bad", default="0%", metavar="SHARE", help="stop where more images are damaged (default 0%%)")
 
 
-def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
+def builder(args: argparse.Namespace, data_dir: str | os.PathLike) -> "ImageBuilder":
     """Returns the tfds builder for the parsed flags; UserError names the file and the entry that cannot be used."""
     import tensorflow_datasets as tfds
 
@@ -84,7 +87,7 @@ def _tasks(names, shown):
     return [named[start : start + FILES_PER_TASK] for start in range(0, len(named), FILES_PER_TASK)]
 
 
-def examples(task: list[tuple[str, list[str]]], **settings) -> list[tuple[str, dict | Skipped]]:
+def examples(task: list[tuple[str, list[str]]], **settings: Any) -> list[tuple[str, dict | Skipped]]:
     """Returns (name, example) for each (name, labels) of the task, with the settings of `folder.examples`."""
     made = folder.examples([(name, None, None) for name, _ in task], encoding="png", **settings)
     return [

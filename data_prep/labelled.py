@@ -4,7 +4,7 @@ import argparse
 import functools
 import os
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from data_prep.names import printable
 from data_prep.splits import DEFAULT_TEST, Part, Split, add_test_flag, hash_of, parse_part, test_below
 from holotf.errors import UserError
 from holotf.images import encode, prepare
+
+if TYPE_CHECKING:
+    from data_prep.build import ImageBuilder
 
 SIZE = 28  # px, where --size is not given: MNIST's own
 DIGITS = tuple("0123456789")
@@ -100,7 +103,7 @@ def build(
     change: Callable[[str, int, np.ndarray], np.ndarray] | None = None,
     section: str = "data.sources.source",
     **about: str,
-):
+) -> "ImageBuilder":
     """The tfds builder of labelled images.
 
     Args:

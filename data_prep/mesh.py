@@ -5,6 +5,7 @@ Frame: right-handed, x right, y up, z toward the viewer; the object's front is +
 
 import io
 import math
+import types
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ def yaw_matrix(yaw_deg: float) -> np.ndarray:
     return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
 
 
-def the_trimesh():
+def the_trimesh() -> types.ModuleType:
     """The library, or a `UserError` that says how to install it."""
     try:
         import trimesh

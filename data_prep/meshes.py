@@ -14,7 +14,9 @@ import os
 import re
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,6 +28,9 @@ from data_prep.presets import PRESET_STRETCH, PRESETS
 from data_prep.splits import Split, hash_of, parse_part
 from data_prep.work import ordered_map
 from holotf.errors import UserError
+
+if TYPE_CHECKING:
+    from data_prep.build import ImageBuilder
 
 LIBRARY = Path("/usr/share/sweethome3d/furniture")  # where Debian's sweethome3d-furniture puts its .sh3f files
 CATALOGUE = "PluginFurnitureCatalog.properties"
@@ -83,7 +88,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
+def builder(args: argparse.Namespace, data_dir: str | os.PathLike) -> "ImageBuilder":
     """Returns the tfds builder for the parsed flags; UserError names a flag that makes no sense, or what is to be installed."""
     import tensorflow_datasets as tfds
 
@@ -182,7 +187,7 @@ def unseen_of(specs: list[MeshSpec], args: argparse.Namespace, images: int) -> l
     return sorted(lowest, key=lambda spec: spec.name)
 
 
-def tasks_of(specs: list[MeshSpec], count: int, turntable: int = 1, first_object: int = 0):
+def tasks_of(specs: list[MeshSpec], count: int, turntable: int = 1, first_object: int = 0) -> Iterator[tuple[MeshSpec, list[int]]]:
     """Yields (mesh, indices of the examples that show it): object o is mesh o modulo their number."""
     for place, spec in enumerate(specs):
         first = first_object + (place - first_object) % len(specs)

@@ -8,12 +8,16 @@ splits of its own (image and label alone), 10% of the digits become test, by a h
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from data_prep import labelled
 from data_prep.formats import locate, read_idx, read_npz
 from data_prep.labelled import Labelled
 from data_prep.names import printable
 from holotf.errors import UserError
+
+if TYPE_CHECKING:
+    from data_prep.build import ImageBuilder
 
 CITATION = 'LeCun, Y., Cortes, C. and Burges, C.: "The MNIST database of handwritten digits". http://yann.lecun.com/exdb/mnist'
 
@@ -25,7 +29,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     labelled.add_test(parser)
 
 
-def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
+def builder(args: argparse.Namespace, data_dir: str | os.PathLike) -> "ImageBuilder":
     """Returns the tfds builder for the parsed flags; UserError names what is missing or broken."""
     digits = splits(args.source, args.test)
     return labelled.build(args, data_dir, digits, name="mnist", description="MNIST, 28 px, grey.", citation=CITATION)

@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from data_prep.archives import content_of, listing, tar_files
 from data_prep.names import printable
 from holotf.errors import UserError
 from holotf.images import open_image, to_rgb
+
+if TYPE_CHECKING:
+    from data_prep.build import ImageBuilder
 
 PHOTO_PX = 481  # longer side, BSDS500's
 MOST_PHOTOS = 500  # as many as BSDS500 has; of more, so many at even steps of their names
@@ -39,7 +43,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the patches, 0 or more (default 0)")
 
 
-def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
+def builder(args: argparse.Namespace, data_dir: str | os.PathLike) -> "ImageBuilder":
     """Returns the tfds builder for the parsed flags; UserError names what is missing or broken."""
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}: use 0 or more")

@@ -154,7 +154,9 @@ class Renderer:
         textures.use(0)
         self.vertices, self.mesh, self.uploaded = vertices, mesh, [vertices, buffer, indices, textures]
 
-    def draw(self, view: View, half_width: float, stretch=(1.0, 1.0, 1.0), recolour: np.ndarray | None = None) -> np.ndarray:
+    def draw(
+        self, view: View, half_width: float, stretch: Sequence[float] = (1.0, 1.0, 1.0), recolour: np.ndarray | None = None
+    ) -> np.ndarray:
         """One image, uint8 [size_px, size_px, 3], top row first, on a white ground.
 
         Args:

@@ -4,6 +4,7 @@ World frame, azimuth and elevation are those of `data_prep.raycast`; the ground 
 which makes sRGB of it. The lamp is a disc far away: each subpixel looks at a few points of it, neighbours at others.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,14 +51,14 @@ class Solids:
         """Float32 [K,3], the centres in the world."""
         return np.stack([self.centres[:, 0], self.heights / 2, self.centres[:, 1]], axis=1)
 
-    def own_frame(self, k: int, x, z):
+    def own_frame(self, k: int, x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Horizontal coordinates or directions in solid k's own frame."""
         if self.shapes[k] != "cube":
             return x, z
         sin, cos = np.sin(np.radians(self.turns_deg[k])), np.cos(np.radians(self.turns_deg[k]))
         return cos * x - sin * z, sin * x + cos * z
 
-    def crossing(self, k: int, origin, direction) -> tuple[np.ndarray, np.ndarray]:
+    def crossing(self, k: int, origin: Sequence[np.ndarray], direction: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Where rays enter and leave solid k, in lengths of `direction`; enter > leave where they miss.
 
         A solid is what slabs and a round body have in common, and so are their intervals.

@@ -7,6 +7,7 @@ from the tfds catalogue.
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from data_prep import labelled
 from data_prep.formats import locate, read_mat
 from data_prep.names import printable
 from holotf.errors import UserError
+
+if TYPE_CHECKING:
+    from data_prep.build import ImageBuilder
 
 FILES = {"train": "train_32x32.mat", "test": "test_32x32.mat"}
 CITATION = (
@@ -28,7 +32,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", type=Path, required=True, metavar="DIR", help=f"the folder with {' and '.join(FILES.values())}")
 
 
-def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
+def builder(args: argparse.Namespace, data_dir: str | os.PathLike) -> "ImageBuilder":
     """Returns the tfds builder for the parsed flags; UserError names what is missing or broken."""
     digits = {split: read(locate(args.source, [name])) for split, name in FILES.items()}
     description = "Street View House Numbers, cropped digits, 32 px, RGB; for non-commercial use only."

@@ -6,6 +6,7 @@
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from data_prep import labelled
 from data_prep.formats import locate, read_libsvm
 from data_prep.names import printable
 from holotf.errors import UserError
+
+if TYPE_CHECKING:
+    from data_prep.build import ImageBuilder
 
 SIDE = 16  # px
 CITATION = 'Hull, J.: "A database for handwritten text recognition research". IEEE TPAMI 16(5), 1994'
@@ -24,7 +28,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", type=Path, required=True, metavar="DIR", help="the folder with usps.bz2 and usps.t.bz2")
 
 
-def builder(args: argparse.Namespace, data_dir: str | os.PathLike):
+def builder(args: argparse.Namespace, data_dir: str | os.PathLike) -> "ImageBuilder":
     """Returns the tfds builder for the parsed flags; UserError names what is missing or broken."""
     digits = {split: read(locate(args.source, [name, name.removesuffix(".bz2")])) for split, name in FILES.items()}
     return labelled.build(args, data_dir, digits, name="usps", description="USPS, 16 px, grey.", citation=CITATION)

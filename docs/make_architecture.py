@@ -7,6 +7,7 @@ against the model and the file against this script.
 """
 
 import math
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 PICTURE = Path(__file__).parent / "images" / "architecture.svg"
@@ -22,37 +23,40 @@ AMBER, BLUE, SLATE, VIOLET, GREEN, RED = "#f0a830", "#4f8fd0", "#7f93ad", "#7a5b
 CAMERA = (28.0, 20.0)  # azimuth, elevation in degrees from which volumes and maps are drawn
 VIEW = (-50.0, 12.0)  # the view that the picture's rigid transform applies
 WIDTH, HEIGHT = 1760, 940
+Point = Sequence[float]  # x, y, z
+Points = Iterable[tuple[float, float]]  # on the page
+Matrix = Sequence[Sequence[float]]  # [3, 3], row by row
 Z_X, Z_Y, IMAGE_X = 118, 152, 1650  # where z enters, and where the image goes from one network to the other
 
 
 # --- Solid geometry: right-handed, x right, y up, z toward the viewer, as in docs/conventions.md.
 
 
-def rotation(azimuth_deg, elevation_deg):
+def rotation(azimuth_deg: float, elevation_deg: float) -> Matrix:
     """R_elevation R_azimuth: what a camera at (azimuth, elevation) sees of a point."""
     ca, sa = math.cos(math.radians(azimuth_deg)), math.sin(math.radians(azimuth_deg))
     ce, se = math.cos(math.radians(elevation_deg)), math.sin(math.radians(elevation_deg))
     return ((ca, 0, -sa), (-se * sa, ce, -se * ca), (ce * sa, se, ce * ca))
 
 
-def turn(matrix, point):
+def turn(matrix: Matrix, point: Point) -> Point:
     """The matrix [3, 3] times the point [3]."""
     return tuple(sum(m * p for m, p in zip(row, point, strict=True)) for row in matrix)
 
 
-def compose(a, b):
+def compose(a: Matrix, b: Matrix) -> Matrix:
     """The rotation that applies b, then a."""
     columns = [turn(a, column) for column in zip(*b, strict=True)]
     return tuple(zip(*columns, strict=True))
 
 
-def mix(colour, other, share):
+def mix(colour: str, other: str, share: float) -> str:
     """`colour` with `share` of `other` in it; both are #rrggbb."""
     pairs = [(int(colour[i : i + 2], 16), int(other[i : i + 2], 16)) for i in (1, 3, 5)]
     return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in pairs)
 
 
-def faces(low, high):
+def faces(low: Point, high: Point) -> Iterator[tuple[Point, list[Point]]]:
     """The six faces of a box as (outward normal, four corners, the axis it is normal to)."""
     for axis in range(3):
         u, v = (axis + 1) % 3, (axis + 2) % 3
@@ -67,7 +71,7 @@ def faces(low, high):
             yield tuple(normal), corners
 
 
-def shade(colour, normal):
+def shade(colour: str, normal: Point) -> str:
     """A face's colour under a lamp above the viewer's left shoulder; `normal` is in the view's frame."""
     light = sum(n * d for n, d in zip(normal, (-0.30, 0.80, 0.52), strict=True))
     return mix(colour, "#ffffff", 0.45 * light) if light > 0 else mix(colour, "#000000", -0.35 * light)
@@ -76,7 +80,7 @@ def shade(colour, normal):
 # --- Drawing: every function returns SVG text.
 
 
-def polygon(points, fill, stroke="none", width=1.0, opacity=1.0):
+def polygon(points: Points, fill: str, stroke: str = "none", width: float = 1.0, opacity: float = 1.0) -> str:
     """A closed shape through points (x, y)."""
     at = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     return (
@@ -85,20 +89,24 @@ def polygon(points, fill, stroke="none", width=1.0, opacity=1.0):
     )
 
 
-def line(points, colour=LINE, width=1.6, arrow=True, dashed=False):
+def line(points: Points, colour: str = LINE, width: float = 1.6, arrow: bool = True, dashed: bool = False) -> str:
     """A broken line, with a head at its last point."""
     at = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     extra = (f' marker-end="url(#head-{colour[1:]})"' if arrow else "") + (' stroke-dasharray="5 4"' if dashed else "")
     return f'<polyline points="{at}" fill="none" stroke="{colour}" stroke-width="{width:g}" stroke-linejoin="round"{extra}/>'
 
 
-def text(x, y, words, size=13, colour=INK, weight="normal", anchor="middle"):
+def text(
+    x: float, y: float, words: str, size: float = 13, colour: str = INK, weight: str = "normal", anchor: str = "middle"
+) -> str:
     """One line, or several parted by newlines; y is the first baseline."""
     spans = "".join(f'<tspan x="{x:.1f}" y="{y + i * size * 1.28:.1f}">{part}</tspan>' for i, part in enumerate(words.split("\n")))
     return f'<text font-size="{size}" fill="{colour}" font-weight="{weight}" text-anchor="{anchor}">{spans}</text>'
 
 
-def rectangle(x, y, w, h, fill, stroke="none", radius=8, dashed=False):
+def rectangle(
+    x: float, y: float, w: float, h: float, fill: str, stroke: str = "none", radius: float = 8, dashed: bool = False
+) -> str:
     """A box with round corners; (x, y) is its upper left one."""
     extra = ' stroke-dasharray="5 4"' if dashed else ""
     return (
@@ -107,7 +115,7 @@ def rectangle(x, y, w, h, fill, stroke="none", radius=8, dashed=False):
     )
 
 
-def pill(x, y, words, colour, w, h=26, size=12.5, solid=False):
+def pill(x: float, y: float, words: str, colour: str, w: float, h: float = 26, size: float = 12.5, solid: bool = False) -> str:
     """A rounded label centred on (x, y)."""
     lines = words.count("\n")
     baseline = y + 0.36 * size - lines * size * 0.64
@@ -116,7 +124,7 @@ def pill(x, y, words, colour, w, h=26, size=12.5, solid=False):
     return box + text(x, baseline, words, size, ink, "bold" if solid else "normal")
 
 
-def solid(x, y, scale, low, high, colour, matrix):
+def solid(x: float, y: float, scale: float, low: Point, high: Point, colour: str, matrix: Matrix) -> str:
     """The visible faces of a box."""
     parts = []
     for normal, corners in faces(low, high):
@@ -127,7 +135,7 @@ def solid(x, y, scale, low, high, colour, matrix):
     return "".join(parts)
 
 
-def grid(x, y, scale, n, matrix, colour, visible=True):
+def grid(x: float, y: float, scale: float, n: int, matrix: Matrix, colour: str, visible: bool = True) -> str:
     """The n x n lines on the visible (or the hidden) faces of the cube [-1, 1]^3."""
     parts = []
     for normal, corners in faces((-1,) * 3, (1,) * 3):
@@ -142,14 +150,14 @@ def grid(x, y, scale, n, matrix, colour, visible=True):
     return f'<path d="{"".join(parts)}" stroke="{colour}" stroke-width="0.6" fill="none"/>'
 
 
-def cube(x, y, scale, n):
+def cube(x: float, y: float, scale: float, n: int) -> str:
     """An opaque volume of n voxels a side."""
     matrix = rotation(*CAMERA)
     body = solid(x, y, scale, (-1,) * 3, (1,) * 3, AMBER, matrix)
     return body + grid(x, y, scale, n, matrix, mix(AMBER, "#000000", 0.35))
 
 
-def chair(x, y, scale, matrix):
+def chair(x: float, y: float, scale: float, matrix: Matrix) -> str:
     """A chair that faces +z. Painted from its feet up: right for every camera that looks down on it."""
     wood = "#a9622b"
     legs = [((a, -0.78, b), (a + 0.13, -0.12, b + 0.13)) for a in (-0.52, 0.39) for b in (-0.52, 0.39)]
@@ -158,7 +166,7 @@ def chair(x, y, scale, matrix):
     return "".join(solid(x, y, scale, low, high, wood, matrix) for low, high in boxes)
 
 
-def glass(x, y, scale, view):
+def glass(x: float, y: float, scale: float, view: tuple[float, float]) -> str:
     """A 16^3 volume, drawn as glass, with the object under `view` in it."""
     matrix, parts = rotation(*CAMERA), []
     edge = mix(AMBER, "#000000", 0.25)
@@ -174,12 +182,12 @@ def glass(x, y, scale, view):
     return "".join(parts)
 
 
-def slab(x, y, half, thickness):
+def slab(x: float, y: float, half: float, thickness: float) -> str:
     """A feature map: its face is the image plane, its thickness stands for the channels."""
     return solid(x, y, 1.0, (-half, -half, -thickness), (half, half, thickness), BLUE, rotation(*CAMERA))
 
 
-def photograph(x, y, half, view, ground="#eef2f6"):
+def photograph(x: float, y: float, half: float, view: tuple[float, float], ground: str = "#eef2f6") -> str:
     """A framed picture of the chair, centred on (x, y)."""
     frame = rectangle(x - half, y - half, 2 * half, 2 * half, ground, LINE, radius=3)
     return frame + chair(x, y + 0.03 * half, half * 0.84, rotation(*view))
@@ -188,7 +196,7 @@ def photograph(x, y, half, view, ground="#eef2f6"):
 # --- The picture.
 
 
-def generator():
+def generator() -> str:
     """The upper panel: z and a view become an image."""
     parts = [rectangle(24, 84, WIDTH - 48, 432, PANEL, EDGE, 14), text(60, 116, "Generator", 18, INK, "bold", "start")]
     row, label, bus = 318, 418, Z_Y
@@ -254,7 +262,7 @@ def generator():
     return "".join(parts) + text(WIDTH - 150, 479, words, 12.5, MUTED, anchor="end")
 
 
-def discriminator():
+def discriminator() -> str:
     """The lower panel, read from right to left: an image becomes a verdict, a latent, and a verdict per level."""
     top, row, heads = 540, 722, 878
     parts = [rectangle(24, top, WIDTH - 48, HEIGHT - top - 24, PANEL, EDGE, 14)]
@@ -312,12 +320,12 @@ def _after(level):
     return ("LR", SLATE, 34) if level == 1 else ("IN", BLUE, 34)
 
 
-def depth(channels):
+def depth(channels: int) -> float:
     """Half the drawn thickness of a map with so many channels."""
     return 1.06 * math.sqrt(channels)
 
 
-def picture():
+def picture() -> str:
     """The whole SVG document."""
     colours = (LINE, VIOLET, GREEN, RED, BLUE)
     heads = "".join(
@@ -334,7 +342,7 @@ def picture():
     )
 
 
-def main():
+def main() -> None:
     """Writes the picture."""
     PICTURE.parent.mkdir(exist_ok=True)
     PICTURE.write_text(picture(), encoding="utf-8")

@@ -8,6 +8,7 @@ Standard library only. Horizontally FLOPs per byte, as benchmarks/measure.py cou
 import json
 import math
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 PICTURE = Path(__file__).parent / "images" / "roofline.svg"
@@ -17,25 +18,25 @@ INK, GRID = "#1f2933", "#d9e0e7"
 COLOURS = {"float32": "#4f8fd0", "mixed_bfloat16": "#cf4b4b"}
 
 
-def place(x, y):
+def place(x: float, y: float) -> tuple[float, float]:
     """Data -> pixels."""
     across = math.log(x / X_RANGE[0]) / math.log(X_RANGE[1] / X_RANGE[0])
     up = math.log(y / Y_RANGE[0]) / math.log(Y_RANGE[1] / Y_RANGE[0])
     return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
 
 
-def line(points, colour, width=1.5, dash=""):
+def line(points: Iterable[tuple[float, float]], colour: str, width: float = 1.5, dash: str = "") -> str:
     """A polyline through data points."""
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*p) for p in points))
     return f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}" stroke-dasharray="{dash}"/>'
 
 
-def text(x, y, words, anchor="start", colour=INK, turn=""):
+def text(x: float, y: float, words: object, anchor: str = "start", colour: str = INK, turn: str = "") -> str:
     """Words at pixels."""
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" transform="{turn}">{words}</text>'
 
 
-def draw(result):
+def draw(result: dict) -> str:
     """The picture of a parsed step.json, as SVG."""
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="13">',

@@ -190,7 +190,7 @@ def filtered(images: tf.Tensor, kernels: tf.Tensor) -> tf.Tensor:
     return tf.transpose(tf.reshape(y, [height, width, -1, channels]), [2, 0, 1, 3])
 
 
-def blur(images, deviation):
+def blur(images: tf.Tensor, deviation: tf.Tensor) -> tf.Tensor:
     """A Gaussian's."""
     steps = tf.range(-_BLUR_PX, _BLUR_PX + 1, dtype=tf.float32)
     weights = tf.exp(-0.5 * tf.square(steps / tf.maximum(deviation, 1e-3)[:, tf.newaxis]))  # [B,taps]
@@ -198,13 +198,13 @@ def blur(images, deviation):
     return filtered(images, kernels / tf.reduce_sum(kernels, axis=[1, 2], keepdims=True))
 
 
-def sharpen(images, share, lightness):
+def sharpen(images: tf.Tensor, share: tf.Tensor, lightness: tf.Tensor) -> tf.Tensor:
     """(1 - share) x + share (8 + lightness, less each of the eight neighbours)."""
     sharp = -tf.ones([3, 3]) + (8.0 + _wide(lightness, 2) + 1.0) * _CENTRE
     return filtered(images, (1.0 - _wide(share, 2)) * _CENTRE + _wide(share, 2) * sharp)
 
 
-def emboss(images, share, strength):
+def emboss(images: tf.Tensor, share: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
     """(1 - share) x + share (x, lit from the top left)."""
     relief = tf.constant([[-1.0, -1.0, 0.0], [-1.0, 0.0, 1.0], [0.0, 1.0, 1.0]])
     ends = tf.constant([[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
@@ -212,27 +212,27 @@ def emboss(images, share, strength):
     return filtered(images, (1.0 - _wide(share, 2)) * _CENTRE + _wide(share, 2) * embossed)
 
 
-def noise(images, deviation, field):
+def noise(images: tf.Tensor, deviation: tf.Tensor, field: tf.Tensor) -> tf.Tensor:
     """Gaussian, independent for every pixel and channel."""
     return images + _wide(deviation, 3) * field
 
 
-def pixel_dropout(images, share, field):
+def pixel_dropout(images: tf.Tensor, share: tf.Tensor, field: tf.Tensor) -> tf.Tensor:
     """Some pixels are black."""
     return tf.where(field < _wide(share, 3), 0.0, images)
 
 
-def brightness(images, change):
+def brightness(images: tf.Tensor, change: tf.Tensor) -> tf.Tensor:
     """Added to all."""
     return images + _wide(change, 3)
 
 
-def contrast(images, factor):
+def contrast(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
     """Away from middle grey, or toward it."""
     return 0.5 + _wide(factor, 3) * (images - 0.5)
 
 
-def hue_saturation(images, turn, change):
+def hue_saturation(images: tf.Tensor, turn: tf.Tensor, change: tf.Tensor) -> tf.Tensor:
     """Every colour another one."""
     hue, saturation, value = tf.unstack(tf.image.rgb_to_hsv(images), axis=-1)
     hue = tf.math.floormod(hue + _wide(turn, 2), 1.0)
@@ -240,7 +240,7 @@ def hue_saturation(images, turn, change):
     return tf.image.hsv_to_rgb(tf.stack([hue, saturation, value], axis=-1))
 
 
-def greyscale(images, share):
+def greyscale(images: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
     """Some of the colour is gone, or all."""
     return images + _wide(share, 3) * (tf.image.rgb_to_grayscale(images) - images)
 

@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from tqdm import tqdm
 
@@ -48,7 +49,7 @@ def in_terminal() -> bool:
     return sys.stderr is not None and sys.stderr.isatty()
 
 
-def progress(**options) -> tqdm:
+def progress(**options: Any) -> tqdm:
     """A bar of tqdm, with its options, in a terminal; elsewhere a line every ten seconds."""
     if sys.stderr is None:
         return tqdm(**options | {"disable": True})

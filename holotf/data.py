@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -55,7 +56,7 @@ class Source:
     builder: tfds.core.DatasetBuilder
     index: int = 0
 
-    def of(self, split: str, **changes) -> "Source":
+    def of(self, split: str, **changes: Any) -> "Source":
         """The same data set, another split; `changes` are other settings that differ."""
         settings = ConfigDict(self.settings)
         settings.update(changes | {"split": split})

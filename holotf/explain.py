@@ -4,11 +4,15 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from holotf import data
 from holotf.errors import RunError, UserError
+
+if TYPE_CHECKING:
+    from holotf.checkpoints import Checkpoints
 
 
 class WorkerLost(RunError):
@@ -41,7 +45,7 @@ def unwritten(error: BaseException | None) -> str | None:
 
 @contextlib.contextmanager
 def explained(
-    sources: data.Source | dict[str, data.Source], workers: int, checkpoints, settle: Callable[[], object]
+    sources: data.Source | dict[str, data.Source], workers: int, checkpoints: "Checkpoints", settle: Callable[[], object]
 ) -> Iterator[None]:
     """Turns what breaks a training off into one line, after what was trained has been saved where that is possible.
 

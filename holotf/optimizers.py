@@ -43,7 +43,7 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
     def __init__(self, lr: float, decay_from: int, total: int):
         self.lr, self.decay_from, self.total = lr, decay_from, total
 
-    def __call__(self, step):
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
         """Optimizer updates so far -> the rate, a float32 scalar in [0, lr]."""
         left = (self.total - tf.cast(step, tf.float32)) / max(self.total - self.decay_from, 1)
         return self.lr * tf.clip_by_value(left, 0.0, 1.0)
@@ -65,7 +65,7 @@ class StepDecay(keras.optimizers.schedules.LearningRateSchedule):
     def __init__(self, lr: float, every: int, factor: float):
         self.lr, self.every, self.factor = lr, every, factor
 
-    def __call__(self, step):
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
         """Optimizer updates so far -> the rate, a float32 scalar > 0."""
         return self.lr * self.factor ** tf.floor(tf.cast(step, tf.float32) / self.every)
 

@@ -44,7 +44,7 @@ def portable() -> Iterator[None]:
 
 
 def endpoint(
-    function: Callable[..., dict[str, tf.Tensor]], bounds: dict[str, tuple[float, float]] | None = None, **inputs
+    function: Callable[..., dict[str, tf.Tensor]], bounds: dict[str, tuple[float, float]] | None = None, **inputs: tuple
 ) -> tf.types.experimental.PolymorphicFunction:
     """A function to export, which refuses what it cannot work on: NaN and infinity, no rows, values out of bounds.
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import small_config
+from conftest import ROOT, small_config
 
 from holotf import card, models
 from holotf.export import export
@@ -131,3 +132,24 @@ def test_a_card_that_is_not_of_these_weights_or_cannot_be_read_stays(model, save
     text = (exported / "card.json").read_text() if spoil != "not there" else None
     assert not card.renew(model, str(exported), str(tmp_path))
     assert text is None or (exported / "card.json").read_text() == text
+
+
+def names(text):
+    return set(re.findall(r"`(\w+)`", text))
+
+
+def test_the_contract_names_what_a_card_has(saved):
+    contract, said = names((ROOT / "docs" / "exports.md").read_text(encoding="utf-8")), told(saved)
+    tensors = [about for e in said["endpoints"].values() for side in ("inputs", "outputs") for about in e[side].values()]
+    for told_of in (said, *said["data"], said["latent"], said["views"], said["training"], *said["endpoints"].values(), *tensors):
+        assert not set(told_of) - contract
+    assert said["data"]
+
+
+def test_the_contract_has_a_row_for_each_endpoint(saved):
+    """Their names are read off the models' sources, since to build one of each takes long."""
+    text = (ROOT / "docs" / "exports.md").read_text(encoding="utf-8").partition("## The endpoints")[2]
+    rows = set(re.findall(r"^\| `(\w+)`", text, re.MULTILINE))
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "holotf" / "models").glob("*.py"))
+    made = {a or b for a, b in re.findall(r'"(\w+)": endpoint\(|\bfound\["(\w+)"\] = ', sources)}
+    assert set(told(saved)["endpoints"]) < made == rows

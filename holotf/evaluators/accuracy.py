@@ -7,6 +7,7 @@ import numpy as np
 
 from holotf import data
 from holotf.evaluators import Evaluator
+from holotf.evaluators.subject import Subject
 from holotf.models.base import Classifying
 from holotf.pictures import captioned, confusion
 
@@ -50,7 +51,7 @@ class Judge(Evaluator):
         yield "cross_entropy", nats / total
 
 
-def look(subject, split: str) -> tuple[np.ndarray, float, list[tuple[float, int, int, np.ndarray]]]:
+def look(subject: Subject, split: str) -> tuple[np.ndarray, float, list[tuple[float, int, int, np.ndarray]]]:
     """Takes every image of a split once, as it is.
 
     Args:

@@ -1,7 +1,7 @@
 """How far apart are two domains to a classifier that adapts, and how sure is it of the one without labels?"""
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -83,7 +83,7 @@ class Judge(Evaluator):
         return images, labels[0] if labels else None
 
 
-def in_chunks(function, images: np.ndarray) -> np.ndarray:
+def in_chunks(function: Callable[[tf.Tensor], tf.Tensor], images: np.ndarray) -> np.ndarray:
     """What a function makes of images, a few at a time: uint8 [N, H, W, 3] -> [N, ...]."""
     parts = [images[start : start + CHUNK] for start in range(0, len(images), CHUNK)]
     return np.concatenate([function(tf.constant(part)).numpy() for part in parts])

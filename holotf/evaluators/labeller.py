@@ -30,7 +30,7 @@ class Labeller:
     def __init__(self, read: Callable[[np.ndarray], np.ndarray], name: str, held_out: dict[str, dict[str, float]]):
         self.read, self.name, self.held_out = read, name, held_out
 
-    def __call__(self, images):
+    def __call__(self, images: np.ndarray) -> np.ndarray:
         """uint8 [..., H, W, 3] -> float32 [..., K]."""
         return self.read(images.reshape(-1, *images.shape[-3:])).reshape(*images.shape[:-3], -1)
 

@@ -4,9 +4,9 @@ import importlib.util
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +18,9 @@ from holotf.errors import UserError, require
 from holotf.evaluators import Evaluator, regressor
 from holotf.features import cached_features, content_key
 from holotf.models.base import Perceptive
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 CELLS = 4  # a side, to which features are pooled
 FEW = (100, 400, 1000)  # labels a class
@@ -116,7 +119,7 @@ class Task:
             self.subject.extractor, chunks, self._key(self.subject.extractor.name, part), self.subject.settings.cache
         )
 
-    def remembered(self, space: str, features) -> dict[str, float]:
+    def remembered(self, space: str, features: Callable[[], tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
         """`scores` of a space that is no model's: from the cache, or found and put there. `features` makes both splits'."""
         name = self.subject.extractor.name if space == "extractor" else space
         settings = f"{self.subject.settings.probe_label} {FEW} {DRAWS} {HELD_OUT} {STRENGTHS} {PATIENCE} {ITERATIONS} {SEED}"
@@ -205,7 +208,7 @@ def standardise(learn: np.ndarray, judge: np.ndarray) -> None:
         features /= np.maximum(deviation, 1e-8)
 
 
-def fitted(features: np.ndarray, labels: np.ndarray, strength: float | None = None):
+def fitted(features: np.ndarray, labels: np.ndarray, strength: float | None = None) -> tuple["LogisticRegression", float]:
     """A linear classifier: the mean cross-entropy plus strength / 2 times the squared weights is least.
 
     Args:

@@ -39,7 +39,7 @@ class PoseRegressor:
     ):
         self.network, self.held_out, self.elsewhere, self.ground = network, held_out, elsewhere, ground
 
-    def __call__(self, images):
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """uint8 [..., H, W, 3] -> (azimuth_deg, elevation_deg), float64 arrays [...]; azimuth in (-180, 180]."""
         if self.ground is not None:
             images = as_images(outlines.silhouettes(images, self.ground))

@@ -32,7 +32,7 @@ class Extractor:
         self._forward = _traced(forward).get_concrete_function()  # here, so that what is no extractor fails here
         self.classify = None if classify is None else functools.partial(self._run, _traced(classify))
 
-    def __call__(self, images):
+    def __call__(self, images: tf.Tensor | np.ndarray) -> tf.Tensor:
         """Features [N, F], F static.
 
         Raises:

@@ -6,7 +6,7 @@ is nearer to everything than a sharp photograph, and is no copy.
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -121,7 +121,7 @@ class Nearest:
     which: np.ndarray
 
     @classmethod
-    def of(cls, base: np.ndarray, embed, images: np.ndarray, flip: bool) -> "Nearest":
+    def of(cls, base: np.ndarray, embed: Callable[[np.ndarray], np.ndarray], images: np.ndarray, flip: bool) -> "Nearest":
         """Finds them.
 
         Args:

@@ -7,9 +7,10 @@ from ml_collections import ConfigDict
 
 from holotf import discovery
 from holotf.errors import require
+from holotf.models.base import Learner
 
 
-def build(config: ConfigDict):
+def build(config: ConfigDict) -> Learner:
     """The model that `config.model.name` names: a `holotf.models.base.Learner`.
 
     A model is a module of this package with a function `build(config)`.
@@ -22,7 +23,7 @@ def build(config: ConfigDict):
     return importlib.import_module(f"{__name__}.{name}").build(config)
 
 
-def initial(config: ConfigDict):
+def initial(config: ConfigDict) -> Learner:
     """The same before its first iteration: the weights that `config.seed` gives, from which a training of it starts."""
     keras.utils.set_random_seed(config.seed)
     return build(config)

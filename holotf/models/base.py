@@ -21,7 +21,7 @@ from holotf.servable import endpoint, serve
 SAMPLES = 1024  # that an export gives at a time: more would ask for gigabytes
 
 
-def make_weights(network: keras.Model, *shapes) -> None:
+def make_weights(network: keras.Model, *shapes: Sequence[int | None]) -> None:
     """Traces the network, which makes its weights without computing (or compiling) anything. As a `tf.function` it would twice."""
     with tf.__internal__.FuncGraph("weights").as_default():
         network(*(tf.compat.v1.placeholder(tf.float32, shape) for shape in shapes))
@@ -180,7 +180,7 @@ class Generative(Learner):
         """The inputs of `n` images: a tuple of tensors whose first axis is n, the latent first. `seed` is [2] int32."""
         raise NotImplementedError
 
-    def images(self, *inputs) -> tf.Tensor:
+    def images(self, *inputs: tf.Tensor) -> tf.Tensor:
         """What `draw` gives -> uint8 [B, H, W, 3]."""
         raise NotImplementedError
 
@@ -189,7 +189,7 @@ class Generative(Learner):
         raise NotImplementedError
 
     @tf.function(autograph=False)
-    def sample(self, *inputs) -> tf.Tensor:
+    def sample(self, *inputs: tf.Tensor) -> tf.Tensor:
         """`images`, as a graph of its own."""
         return self.images(*inputs)
 

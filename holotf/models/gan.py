@@ -89,7 +89,7 @@ class GAN(Generative):
         """The rates now: {"d": float, "g": float}."""
         return {k: float(optimizer.learning_rate) for k, optimizer in (("d", self.d_optimizer), ("g", self.g_optimizer))}
 
-    def images(self, *inputs) -> tf.Tensor:
+    def images(self, *inputs: tf.Tensor) -> tf.Tensor:
         """Images of the averaged generator: its inputs -> uint8 [B, H, W, 3]."""
         return to_uint8(self.ema_generator(*inputs))
 
@@ -97,7 +97,7 @@ class GAN(Generative):
         """Those of the averaged generator."""
         return self.ema_generator.variables
 
-    def draw_to_train(self, n: int, seed) -> tuple:
+    def draw_to_train(self, n: int, seed: tf.Tensor | Sequence[int]) -> tuple:
         """What the generator is fed in training: `draw`, unless weights that are trained have a part in it."""
         return self.draw(n, seed)
 

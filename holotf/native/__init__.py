@@ -48,7 +48,7 @@ def switch(on: bool) -> None:
     _allowed["process"] = on
 
 
-def kernels(*tensors) -> types.ModuleType | None:
+def kernels(*tensors: tf.Tensor) -> types.ModuleType | None:
     """The op library if it can work on these tensors here and now, or None.
 
     Args:
