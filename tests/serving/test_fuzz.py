@@ -136,7 +136,8 @@ def request(draw, description):
         headers[name] = draw(
             st.sampled_from(["", "gzip", "text/html", "bytes=0-", "100-continue", "\xff", "websocket", "y" * 9000])
         )
-    words = {key: ",".join(map(str, v)) if isinstance(v, list) else str(v) for key, v in query.items()}
+    # Of a head of more than 64 KiB uvicorn closes the connection before it has read it.
+    words = {key: (",".join(map(str, v)) if isinstance(v, list) else str(v))[:3000] for key, v in query.items()}
     return Request(method, path + ("?" + urllib.parse.urlencode(words, errors="replace") if words else ""), text, headers)
 
 
