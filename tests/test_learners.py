@@ -60,10 +60,10 @@ def test_it_is_judged_on_what_fits_it(project, trained):
     metrics = json.loads((workdir / "metrics.json").read_text())["metrics"]
     if name == "labelled_gan":
         assert metrics["kid/mean"] > 0
-        assert "no pose: it takes a Turnable model, and labelled_gan is none" in told
+        assert "no pose: it takes a model that is Turnable, and labelled_gan is not" in told
     else:
         assert metrics == {}
-        assert f"no distribution: it takes a Generative model, and {name} is none" in told
+        assert f"no distribution: it takes a model that is Generative, and {name} is not" in told
 
 
 def test_it_is_exported_and_answers(project, trained):
@@ -74,7 +74,7 @@ def test_it_is_exported_and_answers(project, trained):
     assert f"SavedModel: {project}/exports/{name}/1" in told
     if name == "labelled_gan":
         assert f"{workdir}/pictures/samples.png" in run(project, f"--workdir={workdir}", "--mode=generate")
-        assert "no volume: it takes a Volumetric model" in run(project, f"--workdir={workdir}", "--mode=analyse", *ONE_LOOK)
+        assert "no volume: it takes a model that is Volumetric" in run(project, f"--workdir={workdir}", "--mode=analyse", *ONE_LOOK)
         assert served.sample(tf.constant(0, tf.int64), 3)["images"].shape == (3, 32, 32, 3)
         assert (workdir / "pictures" / "samples.png").exists()
     else:

@@ -62,7 +62,7 @@ def fitting(questions: dict[str, type[Evaluator]], subject: Subject) -> Iterator
     """Those that fit the model and the data, each once the one before was dealt with; of the others it is noted why they do not."""
     for name, question in questions.items():
         if not isinstance(subject.model, question.MODEL):
-            subject.note(f"no {name}: it takes a {question.MODEL.__name__} model, and {subject.config.model.name} is none")
+            subject.note(f"no {name}: it takes a model that is {question.MODEL.__name__}, and {subject.config.model.name} is not")
             continue
         if question.ONE_SET and isinstance(subject.source, dict):
             subject.note(f"no {name}: it takes one data set, and there are several")

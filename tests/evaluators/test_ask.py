@@ -36,7 +36,7 @@ class Sets(Number):
             {"sets": 2.0},
             [f"no {n}: it takes one data set, and there are several" for n in ("number", "unlabelled")],
         ),
-        ("x", "one", {}, [f"no {n}: it takes a int model, and mine is none" for n in ("number", "unlabelled", "sets")]),
+        ("x", "one", {}, [f"no {n}: it takes a model that is int, and mine is not" for n in ("number", "unlabelled", "sets")]),
     ],
 )
 def test_what_does_not_fit_is_said(model, source, metrics, notes):
