@@ -17,6 +17,7 @@ def forked(folder, options):
         yield server.address + server.model
 
 
+@pytest.mark.slow
 def test_it_measures_and_judges_every_answer(tmp_path, monkeypatch):
     _, folder = made(tmp_path / "saved_model")
     monkeypatch.setattr(serving, "serving", forked)

@@ -41,12 +41,11 @@ def test_damage_is_said_and_nothing_is_overwritten(copy, squares, damage, file):
         pytest.skip("a flipped byte of a text may leave it readable")
     damage(copy / "checkpoints" / file)
     config = small_config(squares, **{"model.name": "dcgan", "train.checkpoint_kimg": 0.016, "train.kimg": 0.064})
-    before = tree(copy / "checkpoints")
+    model, before = models.build(config), tree(copy / "checkpoints")
     newest = "ckpt-8" if file == "checkpoint" else "ckpt-6"
     with pytest.raises(UserError, match=rf"checkpoint.* newest whole one is {newest}; go on .*--config.train.resume_from={newest}"):
-        Checkpoints(models.build(config), str(copy)).restore()
+        Checkpoints(model, str(copy)).restore()
     assert tree(copy / "checkpoints") == before
-    model = models.build(config)
     assert Checkpoints(model, str(copy)).restore(newest).endswith(newest)
     assert int(model.iteration.numpy()) == int(newest.partition("-")[2])
 

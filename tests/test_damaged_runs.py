@@ -142,7 +142,7 @@ def test_exports(model, trained, tmp_path):
         _, line = tried(run_folder._load_export, model, str(folder))
         assert line or same((value.numpy() for value in model.servable()[0].vars), exported)
 
-    each(whole, judge, count(8))
+    each(whole, judge, count(5))
 
 
 def test_what_a_run_notes_of_its_best(model, trained, tmp_path):

@@ -92,6 +92,7 @@ def test_looking_at_the_settings_draws_nothing(config):
         np.testing.assert_array_equal(a, b.numpy())
 
 
+@pytest.mark.slow
 def test_an_export_is_judged_as_its_checkpoint_is(config, tmp_path):
     model = models.build(config)
     folder = export(model, str(tmp_path / "saved_model"))

@@ -152,6 +152,7 @@ def test_another_process_without_our_code_gives_the_same(model, saved, expected,
     np.testing.assert_allclose(out["z"], z_hat, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [generate_through_cli, generate_through_c])
 def test_programs_without_our_code_give_the_same(way, saved, expected, tmp_path):
     if way is generate_through_c and (absent := missing()):

@@ -13,7 +13,10 @@ SPEC.loader.exec_module(golden)
 EXPECTED = json.loads(golden.FILE.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("case", golden.CASES)
+DEAR = ("projection_gan", "hologan_paper_style")
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, marks=pytest.mark.slow) if c in DEAR else c for c in golden.CASES])
 def test_a_few_iterations_give_what_they_gave(case):
     """Where this fails and was meant to: `python tests/golden/make_golden.py`, and say in the commit what changed and why.
 

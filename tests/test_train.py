@@ -155,6 +155,7 @@ def test_divergence_names_the_first_bad_iteration():
         loop._settle([(5, good), (6, bad), (7, bad)], Saved)
 
 
+@pytest.mark.slow
 def test_mirrored_strategy_trains_through_the_same_loop(squares, tmp_path):
     """Two logical CPUs stand for two GPUs (conftest)."""
     config = small_config(
