@@ -57,7 +57,7 @@ def progress(**options: Any) -> tqdm:
         return tqdm(mininterval=0.5, **options)
     told = "{n_fmt} of {total_fmt}{unit}, {rate_fmt}, {elapsed} gone, {remaining} left{postfix}"
     told = "{desc}: " + told if options.get("desc") else told
-    return tqdm(mininterval=LINES_S, maxinterval=LINES_S, file=_Lines(), bar_format=told, **options)
+    return tqdm(mininterval=LINES_S, miniters=1, file=_Lines(), bar_format=told, **options)
 
 
 class _Lines:
