@@ -9,11 +9,10 @@ asks for matplotlib: pip install 'holotf[plot]'.
 """
 
 import argparse
-import json
 import statistics
 from pathlib import Path
 
-from benchmarks import measure, runs
+from benchmarks import curves, measure, runs
 
 # {row: (config, what it changes)}: each but the last changes one thing of the baseline.
 ROWS = {
@@ -37,7 +36,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 (default 3)")
     parser.add_argument("--kimg", type=float, help="thousand images that each run is trained on; its config's if not given")
     args = parser.parse_args()
-    folder, found, curves = args.out / "augmentation" / args.data.name, {}, {}
+    folder, found, accuracies = args.out / "augmentation" / args.data.name, {}, {}
     overrides = {"data.dir": args.data} | ({} if args.kimg is None else {"train.kimg": args.kimg})
     with runs.alone(folder):
         for seed in range(args.seeds):  # a whole table after each seed
@@ -46,18 +45,13 @@ def main() -> None:
                 run = folder / f"{name}-{seed}"
                 result = runs.judged(run, config, overrides | changes | {"seed": seed})
                 found.setdefault(name, {})[run.name] = result
-                curves.setdefault(name, []).append(curve(run))
-            write(found, curves, args)
+                by_images = {images: metrics[METRIC] for images, metrics in curves.read(run).items()}
+                accuracies.setdefault(name, []).append(by_images)
+            write(found, accuracies, args)
 
 
-def curve(run: Path) -> dict[int, float]:
-    """Test accuracy of a run after each of its evaluations: {images shown: accuracy}."""
-    lines = map(json.loads, (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
-    return {line["images"]: line[METRIC] for line in lines}
-
-
-def row(name: str, results: dict[str, dict], curves: list[dict[int, float]]) -> dict[str, str | int]:
-    """One line of the table, of {run: result}."""
+def row(name: str, results: dict[str, dict], accuracies: list[dict[int, float]]) -> dict[str, str | int]:
+    """One line of the table, of {run: result} and of each run's test accuracies, {images shown: accuracy}."""
     config, changes = ROWS[name]
     found = [100 * result["metrics"][METRIC] for result in results.values()]
 
@@ -72,38 +66,22 @@ def row(name: str, results: dict[str, dict], curves: list[dict[int, float]]) -> 
         "median %": f"{statistics.median(found):.1f}",
         "best %": f"{max(found):.1f}",
         "runs": len(found),
-        "kimg": f"{max(map(max, curves)) / 1000:g}",
+        "kimg": f"{max(map(max, accuracies)) / 1000:g}",
         "train s": median("train_s"),
         "images/s": median("images_per_s"),
     }
 
 
-def write(found: dict[str, dict], curves: dict[str, list[dict[int, float]]], args: argparse.Namespace) -> None:
+def write(found: dict[str, dict], accuracies: dict[str, list[dict[int, float]]], args: argparse.Namespace) -> None:
     """Prints and writes the table and the curves of what there is so far."""
-    rows = [row(name, results, curves[name]) for name, results in found.items()]
-    name = f"augmentation-{args.data.name}"
-    measure.report(name, rows, list(rows[0]), args.out, data=str(args.data), runs=found, curves=curves)
-    draw(curves, args.out / f"{name}.png")
-
-
-def draw(curves: dict[str, list[dict[int, float]]], path: Path) -> None:
-    """Test accuracy over images shown: the median of the seeds, and a band from the worst to the best."""
-    from matplotlib.figure import Figure  # here, since the table needs none
-
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for name, seeds in curves.items():
-        shown = sorted(set.intersection(*map(set, seeds)))
-        values = [[100 * seed[images] for seed in seeds] for images in shown]
-        kimg = [images / 1000 for images in shown]
-        (line,) = axes.plot(kimg, list(map(statistics.median, values)), marker=".", label=name)
-        axes.fill_between(kimg, list(map(min, values)), list(map(max, values)), color=line.get_color(), alpha=0.2, linewidth=0)
-    axes.set(xlabel="thousand images shown", ylabel="accuracy on test images, %")
-    axes.legend()
-    axes.grid(alpha=0.3)
-    temporary = path.with_suffix(".tmp")
-    figure.savefig(temporary, format="png", dpi=150)
-    temporary.replace(path)
+    rows = [row(name, results, accuracies[name]) for name, results in found.items()]
+    title = f"augmentation-{args.data.name}"
+    measure.report(title, rows, list(rows[0]), args.out, data=str(args.data), runs=found, curves=accuracies)
+    lines = {
+        name: [{images / 1000: 100 * value for images, value in seed.items()} for seed in seeds]
+        for name, seeds in accuracies.items()
+    }
+    curves.draw(lines, args.out / f"{title}.png", "thousand images shown", "accuracy on test images, %")
 
 
 if __name__ == "__main__":

@@ -11,12 +11,11 @@ label of the target; beside it stand the last one, and the one that its labels w
 """
 
 import argparse
-import json
 import math
 import statistics
 from pathlib import Path
 
-from benchmarks import measure, runs
+from benchmarks import curves, measure, runs
 
 METHODS = (
     "source",
@@ -45,23 +44,16 @@ def main() -> None:
             for method in args.only:
                 folder = args.out / "domains" / pair / f"{method}-{seed}"
                 result = runs.judged(folder, f"domains_digits:{method}", overrides | {"seed": seed})
-                found.setdefault(method, {})[folder.name] = result | {"choices": choices(curve(folder))}
+                found.setdefault(method, {})[folder.name] = result | {"choices": choices(list(curves.read(folder).values()))}
             write(pair, found, args)
 
 
-def curve(run: Path) -> list[dict[str, float]]:
-    """What a run's evaluations found, in the order of training; of images judged twice, after a resume, the last."""
-    lines = map(json.loads, (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
-    by_images = {line["images"]: line for line in lines}
-    return [by_images[images] for images in sorted(by_images)]
-
-
-def choices(curve: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+def choices(found: list[dict[str, float]]) -> dict[str, dict[str, float]]:
     """The evaluation of the checkpoint that is taken: `chosen` without the target's labels, `last`, and `labels` with them."""
     return {
-        "chosen": max(curve, key=lambda line: line[CRITERION]),
-        "last": curve[-1],
-        "labels": max(curve, key=lambda line: line[METRIC]),
+        "chosen": max(found, key=lambda line: line[CRITERION]),
+        "last": found[-1],
+        "labels": max(found, key=lambda line: line[METRIC]),
     }
 
 

@@ -113,6 +113,7 @@ GAN = {
     "train": {
         "d_steps": ((0.0, 1),),  # discriminator updates for a turn of the generator, as pairs (from kimg, number)
         "g_steps": 1,  # generator updates in its turn
+        "penalty_every": 1,  # iterations from one gradient penalty to the next, each weighed by that number
         "flip_labels_kimg": 0.0,  # thousand images for which D is told that real is made and made is real; 0: off
         "instance_noise": 0.0,  # standard deviation of noise on D's images, in units of [-1, 1]; 0: off
         "instance_noise_kimg": 0.0,  # thousand images over which that noise falls linearly to 0

@@ -11,7 +11,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from holotf import data, files, run_folder, views
 from holotf.errors import UserError
-from holotf.models.base import SAMPLES, Classifying, Generative, Learner, Turnable
+from holotf.models.base import Generative, Learner, Turnable
+from holotf.models.classifying import Classifying
 from holotf.models.conditional import Conditional
 
 CARD = "card.json"
@@ -91,7 +92,7 @@ def endpoints(model: Learner, folder: str) -> dict:
     """{name: inputs and outputs} as the SavedModel itself has them; what is known of a name is added: range, unit, meaning."""
     proto = saved_model_pb2.SavedModel.FromString(Path(folder, "saved_model.pb").read_bytes())
     found = {n: s for n, s in proto.meta_graphs[0].signature_def.items() if not n.startswith("__")}
-    about = _about(model)
+    about = model.meanings()
 
     def told(tensors):
         return {
@@ -107,39 +108,6 @@ def endpoints(model: Learner, folder: str) -> dict:
     default = tuple(map(told, (found["serving_default"].inputs, found["serving_default"].outputs)))
     each = {name: (told(s.inputs), told(s.outputs)) for name, s in sorted(found.items()) if name != "serving_default"}
     return {name: {"inputs": i, "outputs": o, "default": (i, o) == default} for name, (i, o) in each.items()}
-
-
-def _about(model):
-    """{input or output: range, unit, meaning} of the names that endpoints share."""
-    about = {
-        "images": {"range": [0, 255], "meaning": "RGB, rows from the top"},
-        "seed": {"range": [0, 2**31 - 1], "meaning": "the same seed, and n where there is one, give the same"},
-        "n": {"range": [1, SAMPLES], "meaning": "how many images"},
-        "classes": {"meaning": "the most probable class, by name"},
-        "probabilities": {"range": [0.0, 1.0], "meaning": "of each class, in the order of `classes`"},
-        "z": {"meaning": "latent: see `latent`"},
-        "names": {"meaning": "what is to be shown, of `classes`, separated by commas"},
-        "labels": {"range": [0.0, 1.0], "meaning": "of each of `classes`: 1 for what is to be shown"},
-        "noise": {"range": [-1.0, 1.0], "meaning": "uniform: what an adapted image has that its source does not tell"},
-        "volume": {
-            "meaning": "an object before any turn: slices from the near one, rows from the top, columns from the left, features"
-        },
-    }
-    if isinstance(model, Turnable):
-        ranges = model.config.views
-        about |= {
-            "azimuth_deg": {"range": ranges.azimuth_deg, "unit": "degrees", "meaning": "camera's, round the vertical"},
-            "elevation_deg": {"range": ranges.elevation_deg, "unit": "degrees", "meaning": "camera's; positive looks down"},
-            "scale": {"range": ranges.scale, "unit": "1", "meaning": "of the object"},
-            "translation": {
-                "range": [ranges.x, ranges.y, ranges.z],
-                "unit": "half volumes",
-                "meaning": "x to the right, y up, z toward the viewer",
-            },
-        }
-        for name, (least, most) in views.ACCEPTED.items():
-            about[name]["accepts"] = [least, most]
-    return about
 
 
 def _latent(model):

@@ -38,6 +38,21 @@ def check(ranges: ConfigDict) -> None:
         raise UserError(f"views.azimuth_parts={parts} with a constant views.azimuth_deg: use 0, or a range")
 
 
+def meanings(ranges: ConfigDict) -> dict[str, dict]:
+    """What an export's card says of the parts of a view, by name: the `range` of training, what it `accepts`, `unit`, `meaning`."""
+    told = {
+        "azimuth_deg": {"range": ranges.azimuth_deg, "unit": "degrees", "meaning": "camera's, round the vertical"},
+        "elevation_deg": {"range": ranges.elevation_deg, "unit": "degrees", "meaning": "camera's; positive looks down"},
+        "scale": {"range": ranges.scale, "unit": "1", "meaning": "of the object"},
+        "translation": {
+            "range": [ranges.x, ranges.y, ranges.z],
+            "unit": "half volumes",
+            "meaning": "x to the right, y up, z toward the viewer",
+        },
+    }
+    return {name: about | {"accepts": list(ACCEPTED[name])} for name, about in told.items()}
+
+
 def draw(ranges: ConfigDict, n: int, seed: tf.Tensor | Sequence[int]) -> tf.Tensor:
     """Views [n, 6] float32, uniform in their ranges, one per image. `seed` is [2] int32."""
     low, high = (tf.constant([ranges[name][end] for name in COLUMNS], tf.float32) for end in (0, 1))

@@ -194,6 +194,13 @@ def run(*arguments, module=None, script="main.py", folder=ROOT, timeout=600, **e
         return subprocess.CompletedProcess(program.args, program.returncode, *texts)
 
 
+def benchmarked(name, *arguments):
+    """What a benchmark prints; its trainings are processes of their own."""
+    done = run(*arguments, module=f"benchmarks.{name}")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def started(*arguments):
     """A training, `--workdir` its last argument, in a process of its own, once its first checkpoint is there."""
     workdir = pathlib.Path(str(arguments[-1]).removeprefix("--workdir="))

@@ -8,7 +8,7 @@ import numpy as np
 from holotf import data
 from holotf.evaluators import Evaluator
 from holotf.evaluators.subject import Subject
-from holotf.models.base import Classifying
+from holotf.models.classifying import Classifying
 from holotf.pictures import captioned, confusion
 
 CHUNK = 250  # images looked at at once

@@ -8,8 +8,9 @@ from ml_collections import ConfigDict
 
 from holotf import data
 from holotf.errors import UserError, require
-from holotf.models.base import Classifying, to_float
+from holotf.models.base import to_float
 from holotf.models.classifier import LEAST_PX, NETWORKS, Network
+from holotf.models.classifying import Classifying
 
 DOMAINS = ("both", "source", "target")
 LEAST_TSNE = 20  # images of a domain

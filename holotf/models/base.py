@@ -1,7 +1,6 @@
 """What a model is: a `Learner` can be trained, a `Generative` one makes images, a `Turnable` one makes them from any view.
 
-Beside these: a `Volumetric` one makes a volume first, a `Perceptive` one looks at images through convolutions, and a `Classifying`
-one names what they show.
+Beside these: a `Volumetric` one makes a volume first, and a `Perceptive` one looks at images through convolutions.
 """
 
 import math
@@ -103,6 +102,10 @@ class Learner(keras.Model):
     def servable(self) -> tuple[tf.Module, dict]:
         """(module, signatures) to export."""
         raise NotImplementedError
+
+    def meanings(self) -> dict[str, dict]:
+        """What the card says of an endpoint's input or output, by name: `range`, `unit`, `meaning`, `accepts`; a subclass adds."""
+        return {"images": {"range": [0, 255], "meaning": "RGB, rows from the top"}}
 
     def pictures(self, batch: dict) -> dict:
         """What TensorBoard shows of a model in training: {name: uint8 [H, W, 3] array}."""
@@ -247,6 +250,14 @@ class Generative(Learner):
             found["generate"] = generate
         return found
 
+    def meanings(self) -> dict[str, dict]:
+        """Of latents, and of what they are drawn by."""
+        return super().meanings() | {
+            "z": {"meaning": "latent: see `latent`"},
+            "seed": {"range": [0, 2**31 - 1], "meaning": "the same seed, and n where there is one, give the same"},
+            "n": {"range": [1, SAMPLES], "meaning": "how many images"},
+        }
+
 
 class Turnable(Generative):
     """A model whose images are made of (latents, views): objects that can be looked at from all sides.
@@ -294,6 +305,10 @@ class Turnable(Generative):
         names = ("azimuth_deg", "elevation_deg")
         return super().pictures(batch) | {f"sweep/{name}": grid(self.sweep(latents, name, SHEET_COLUMNS)) for name in names}
 
+    def meanings(self) -> dict[str, dict]:
+        """And of the parts of a view."""
+        return super().meanings() | views.meanings(self.config.views)
+
 
 class Volumetric(Turnable):
     """A model that makes a volume of features for each latent, and its images of the volume.
@@ -323,75 +338,7 @@ class Volumetric(Turnable):
         """
         raise NotImplementedError
 
-
-class Classifying(Learner):
-    """A model that tells which class an image is of.
-
-    A subclass has `logits`, and tells what is served by `served_variables`.
-
-    Args:
-      config: the whole experiment (configs/base.py); `model.classes` names the classes, or else the labels of the data do.
-
-    Attributes:
-      class_names: of the classes, in the order of their numbers.
-
-    Raises:
-      UserError: nothing names the classes, or `model.classes` names others than as many as the data have.
-    """
-
-    FEATURES = ("image", "label")
-    LABELLED = None  # of several data sets, the one whose labels name the classes
-
-    def __init__(self, config: ConfigDict):
-        super().__init__(config)
-        source = config.data.sources[self.LABELLED] if self.LABELLED else config.data
-        self.class_names = class_names(config, source, "label")
-
-    def logits(self, images: tf.Tensor) -> tf.Tensor:
-        """uint8 [B, H, W, 3] -> [B, classes] float32."""
-        raise NotImplementedError
-
-    def served_variables(self) -> Sequence[keras.Variable]:
-        """The Keras variables that `logits` reads."""
-        raise NotImplementedError
-
-    @tf.function(autograph=False)
-    def log_probabilities(self, images: tf.Tensor) -> tf.Tensor:
-        """uint8 [B, H, W, 3] -> [B, classes] float32."""
-        return tf.nn.log_softmax(self.logits(images))
-
-    def servable(self) -> tuple[tf.Module, dict]:
-        """(module, signatures) to export: `endpoints`; `predict` is the default."""
-        return serve(self.served_variables(), "predict", self.endpoints())
-
-    def endpoints(self) -> dict:
-        """`predict`: images -> the name of the most probable class, and all probabilities; a subclass adds."""
-        size = self.config.model.image_size
-
-        def predict(images):
-            probabilities = tf.nn.softmax(self.logits(images))
-            return {"classes": tf.gather(self.class_names, tf.argmax(probabilities, axis=-1)), "probabilities": probabilities}
-
-        return {"predict": endpoint(predict, images=([None, size, size, 3], tf.uint8))}
-
-
-def class_names(config: ConfigDict, source: ConfigDict, feature: str) -> tuple[str, ...]:
-    """Names of the classes that a feature of a data set tells apart: those of `model.classes`, or else of the data.
-
-    Raises:
-      UserError: as `Classifying`.
-    """
-    named = config.model.classes
-    usable = isinstance(named, (tuple, list)) and all(isinstance(n, str) and n for n in named) and len(set(named)) == len(named)
-    require(usable, "model.classes", named, "names, each once, such as ('cat', 'dog'), or () for those of the data's labels")
-    try:
-        labelled = data.class_names(data.Source(source, data.open_folder(source, whole=False)), feature)
-    except UserError as error:
-        if not named:
-            raise UserError(f"model.classes=(): {error}; or name the classes here") from error
-        labelled = None
-    found = tuple(named or labelled or ())
-    require(len(found) >= 2, "model.classes", named, "two or more names: the labels of the data have none")
-    if labelled and len(found) != len(labelled):
-        raise UserError(f"model.classes={named!r}: the labels of {source.dir} are {len(labelled)}: {', '.join(labelled)}")
-    return found
+    def meanings(self) -> dict[str, dict]:
+        """And of a volume."""
+        told = "an object before any turn: slices from the near one, rows from the top, columns from the left, features"
+        return super().meanings() | {"volume": {"meaning": told}}

@@ -13,7 +13,8 @@ from holotf import augmentation
 from holotf.errors import require
 from holotf.layers.convolution import Conv2D
 from holotf.layers.normalise import BatchNorm
-from holotf.models.base import Classifying, make_weights, to_float
+from holotf.models.base import make_weights, to_float
+from holotf.models.classifying import Classifying
 
 LEAST_PX = 16  # of an image: what two 5x5 convolutions and two max-poolings leave something of
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 from holotf.errors import require
-from holotf.models.base import class_names
+from holotf.models.classifying import class_names
 from holotf.models.gan import GAN
 from holotf.servable import endpoint
 
@@ -99,6 +99,13 @@ class Conditional(GAN):
         return found | {
             "latents_by_name": endpoint(by_name, bounds, seed=seeds, names=([None], tf.string)),
             "latents_by_label": endpoint(joined, bounds, seed=seeds, labels=([None, len(self.class_names)], tf.float32)),
+        }
+
+    def meanings(self) -> dict[str, dict]:
+        """And of the ways to ask for labels."""
+        return super().meanings() | {
+            "names": {"meaning": "what is to be shown, of `classes`, separated by commas"},
+            "labels": {"range": [0.0, 1.0], "meaning": "of each of `classes`: 1 for what is to be shown"},
         }
 
     def sheet(self, conditions: Sequence[np.ndarray], seeds: Sequence[int]) -> np.ndarray:

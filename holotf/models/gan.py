@@ -59,7 +59,8 @@ class GAN(Generative):
             raise UserError(f"loss.label_real={loss.label_real:g} with loss.gan={loss.gan}: use 1, or above 0 with bce or lsgan")
         for name in ("lambda_r1", "lambda_gp"):
             require(0 <= loss[name] < math.inf, f"loss.{name}", loss[name], "0 (off) or a positive number")
-        require(train.g_steps >= 1, "train.g_steps", train.g_steps, "a positive number")
+        for name in ("g_steps", "penalty_every"):
+            require(train[name] >= 1, f"train.{name}", train[name], "a positive number")
         for name in ("flip_labels_kimg", "instance_noise", "instance_noise_kimg"):
             require(0 <= train[name] < math.inf, f"train.{name}", train[name], "0 (off) or a positive number")
         if train.instance_noise > 0 and train.instance_noise_kimg == 0:
@@ -78,12 +79,14 @@ class GAN(Generative):
         self.g_optimizer = self._optimizer("g", "g_lr", turns * train.g_steps, self.generator.trainable_variables)
 
     def step_options(self, iteration: int) -> dict[str, bool]:
-        """Whether the generator plays: in the last of as many iterations as `train.d_steps` says of this time.
+        """Whether the generator plays, and whether the discriminator pays its penalties where it has any.
 
-        More discriminator updates early on: Arjovsky et al. 2017 (arXiv 1701.07875) train the critic "till optimality".
+        The generator plays in the last of as many iterations as `train.d_steps` says of this time: Arjovsky et al. 2017 (arXiv
+        1701.07875) train the critic "till optimality". Penalties are taken every `train.penalty_every` iterations.
         """
         updates = next(n for first, n in reversed(self._phases) if iteration >= first)
-        return {"play": (iteration + 1) % updates == 0}
+        options, every = {"play": (iteration + 1) % updates == 0}, self.config.train.penalty_every
+        return options | ({"penalise": iteration % every == 0} if every > 1 and self._is_penalised() else {})
 
     def learning_rates(self) -> dict[str, float]:
         """The rates now: {"d": float, "g": float}."""
@@ -124,7 +127,7 @@ class GAN(Generative):
         return {}
 
     @tf.autograph.experimental.do_not_convert  # no tensor decides a branch here, and conversion only slows the trace
-    def train_step(self, batch: dict[str, tf.Tensor], play: bool = True) -> dict[str, tf.Tensor]:
+    def train_step(self, batch: dict[str, tf.Tensor], play: bool = True, penalise: bool = True) -> dict[str, tf.Tensor]:
         """One iteration: a discriminator update and, where the generator plays, `g_steps` updates of its own.
 
         Every update has draws of its own, but for the first generator update, which goes on with the images of the
@@ -133,6 +136,7 @@ class GAN(Generative):
         Args:
           batch: {"image": uint8 [B, H, W, 3], ...}, this replica's share of the global batch.
           play: whether the generator plays.
+          penalise: whether the discriminator's loss has its gradient penalties, if any.
 
         Returns:
           Dict of float32 scalars by path (`loss/d`, `grad_norm/g`, ...), means over this replica's share.
@@ -144,7 +148,7 @@ class GAN(Generative):
                 fakes = self.generator(*inputs, training=True)
                 if turn == 0:
                     with tape.stop_recording():
-                        logs |= self._update_discriminator(reals, self.condition_of_real(batch), fakes, inputs)
+                        logs |= self._update_discriminator(reals, self.condition_of_real(batch), fakes, inputs, penalise)
                 if not play:
                     continue
                 fake = self.discriminator(self._shown(fakes, turn, 2), *self.condition_of_made(inputs), training=True)
@@ -156,13 +160,13 @@ class GAN(Generative):
         self.iteration.assign_add(1)
         return logs
 
-    def _update_discriminator(self, reals, condition, fakes, inputs):
+    def _update_discriminator(self, reals, condition, fakes, inputs, penalise):
         update_spectral_norms(self.discriminator)
         reals, fakes = self._shown(reals, 0, 0), self._shown(fakes, 0, 1)
         with tf.GradientTape() as tape:
             real, fake = self._judge((reals, *condition), (fakes, *self.condition_of_made(inputs)))
             terms = {"loss/d": self._adversarial(real["logits"], fake["logits"])}
-            terms |= self._penalties(reals, condition, fakes)
+            terms |= self._penalties(reals, condition, fakes) if penalise else {}
             terms |= self.discriminator_terms(real, fake, inputs)
             total = sum(terms.values())
         return terms | {
@@ -192,16 +196,25 @@ class GAN(Generative):
         # Source: Chintala et al. 2016, "How to train a GAN?" (github.com/soumith/ganhacks), points 2 and 6.
         return tf.where(self._kimg() < swapped_kimg, loss(fake, real), loss(real, fake))
 
+    def _is_penalised(self):
+        settings = self.config.loss
+        return settings.gan == "wgan" or settings.gradient_penalty or settings.lambda_r1 > 0
+
     def _penalties(self, reals, condition, fakes):
+        """Gradient penalties, each weighed by how seldom it is taken: "lazy regularization".
+
+        Source: Karras et al. 2020 (arXiv 1912.04958), section 3.1, but for the change of Adam's rates that goes with it there.
+        """
+
         def critic(images):
             return self.discriminator(images, *condition, training=True)["logits"]
 
-        terms, settings = {}, self.config.loss
+        terms, settings, every = {}, self.config.loss, self.config.train.penalty_every
         if settings.gan == "wgan" or settings.gradient_penalty:
             mix = self._share(lambda n, seed: tf.random.stateless_uniform([n, 1, 1, 1], seed), reals.shape[0], -1)
-            terms["loss/gradient_penalty"] = settings.lambda_gp * losses.gradient_penalty(critic, reals, fakes, mix)
+            terms["loss/gradient_penalty"] = every * settings.lambda_gp * losses.gradient_penalty(critic, reals, fakes, mix)
         if settings.lambda_r1 > 0:
-            terms["loss/r1"] = settings.lambda_r1 * losses.r1(critic, reals)
+            terms["loss/r1"] = every * settings.lambda_r1 * losses.r1(critic, reals)
         return terms
 
     def _shown(self, images, turn, which):

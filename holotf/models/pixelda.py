@@ -196,6 +196,11 @@ class PixelDA(Adapting):
         inputs = {"images": ([None, size, size, 3], tf.uint8), "noise": ([None, z_dim], tf.float32)}
         return super().endpoints() | {"adapt": endpoint(adapt, **inputs)}
 
+    def meanings(self) -> dict[str, dict]:
+        """And of the noise that `adapt` takes."""
+        told = "uniform: what an adapted image has that its source does not tell"
+        return super().meanings() | {"noise": {"range": [-1.0, 1.0], "meaning": told}}
+
 
 def nearest(images: np.ndarray, among: np.ndarray) -> np.ndarray:
     """For each image the one among others whose squared distance, over pixels and channels, is least.

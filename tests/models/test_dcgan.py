@@ -196,6 +196,25 @@ def test_r1_trains_the_discriminator_of_every_gan(name):
     assert float(logs["loss/r1"]) > 0
 
 
+def test_lazy_penalties_are_taken_every_so_many_iterations_and_weigh_so_many_times_as_much():
+    steps = {}
+    for every in (1, 4):
+        keras.utils.set_random_seed(0)
+        model = models.build(config_of(**{"model.d_norm": "none", "loss.lambda_r1": 10.0, "train.penalty_every": every}))
+        taken = [model.step_options(i).get("penalise", True) for i in range(9)]
+        assert taken == [i % every == 0 for i in range(9)]
+        steps[every] = [tf.function(model.train_step)({"image": batch()}, **model.step_options(i)) for i in range(2)]
+    assert float(steps[4][0]["loss/r1"]) == pytest.approx(4 * float(steps[1][0]["loss/r1"]), rel=1e-4)
+    assert ["loss/r1" in steps[every][1] for every in (1, 4)] == [True, False]
+    assert float(steps[4][0]["grad_norm/d"]) > float(steps[1][0]["grad_norm/d"]), "it is differentiated, too"
+
+
+def test_where_nothing_is_penalised_no_step_is_another():
+    """Another step would be another trace."""
+    model = models.build(config_of(**{"train.penalty_every": 4}))
+    assert [model.step_options(i) for i in range(5)] == [{"play": True}] * 5
+
+
 def test_labels_are_flipped_for_the_first_kimg_only():
     model = models.build(config_of(**{"train.flip_labels_kimg": 0.08}))  # ten iterations
     real, fake = tf.constant([2.0, -1.0]), tf.constant([0.5, -3.0])
@@ -284,6 +303,7 @@ def test_what_is_published_equals_the_model(tmp_path):
         ({"loss.gan": "wgan"}, r"model.d_norm='batch' with a gradient penalty .*: use none or spectral"),
         ({"loss.lambda_r1": 1.0}, r"model.d_norm='batch' with a gradient penalty .*: use none or spectral"),
         ({"loss.lambda_r1": -1.0}, r"loss.lambda_r1=-1: use 0 \(off\) or a positive number"),
+        ({"train.penalty_every": 0}, r"train.penalty_every=0: use a positive number"),
         ({"loss.label_real": 1.2}, r"loss.label_real=1.2 with loss.gan=bce: use 1, or above 0"),
         ({"loss.label_real": 0.9, "loss.gan": "hinge"}, r"loss.label_real=0.9 with loss.gan=hinge: use 1"),
         ({"train.instance_noise": 0.1}, r"train.instance_noise_kimg=0: use the thousands of images"),
