@@ -37,6 +37,7 @@ def _page(config, workdir):
     with tempfile.TemporaryDirectory() as scratch:
         source = workdir
         if not card.is_export(workdir):
+            config.device.precision = "float32"  # as the browser computes
             source = export(restore(config, workdir, judged=False), os.path.join(scratch, config.model.name, "1"), workdir)
         print(static_page.said(folder, static_page.write(source, folder, config.export)))
     return 0

@@ -49,7 +49,7 @@ def convert(signature: tf.types.experimental.ConcreteFunction, weights: str) -> 
     outputs = [tensor.name for tensor in function.outputs]
     names = dict(zip(inputs + outputs, [*specs, *sorted(signature.structured_outputs)], strict=True))
     with _quiet():
-        graph = _unguarded(tf_loader.from_function(function, inputs, outputs))
+        graph = _in_float32(_unguarded(tf_loader.from_function(function, inputs, outputs)))
         with tf.Graph().as_default() as imported:
             tf.import_graph_def(graph, name="")
             converted = tfonnx.process_tf_graph(
@@ -85,6 +85,17 @@ def _unguarded(graph):
         if node.op == "SelectV2" and of(node.input[0]).op == "LogicalAnd" and any(guards(of(n)) for n in of(node.input[0]).input):
             node.op = "Identity"
             del node.input[:2]
+    return graph
+
+
+def _in_float32(graph):
+    """With float32 wherever a run in mixed precision has bfloat16, which tf2onnx does not know."""
+    half, whole = tf.bfloat16.as_datatype_enum, tf.float32.as_datatype_enum
+    for attribute in (attribute for node in graph.node for attribute in node.attr.values()):
+        if attribute.type == half:
+            attribute.type = whole
+        elif attribute.HasField("tensor") and attribute.tensor.dtype == half:
+            attribute.tensor.CopyFrom(tf.make_tensor_proto(tf.make_ndarray(attribute.tensor).astype(np.float32)))
     return graph
 
 

@@ -36,7 +36,7 @@ POLICY = (
 )
 SEEDS = 256  # whose latents are written out where no recipe gives them
 COMPARED = 4  # objects, each from so many views
-MOST = 3  # levels of 255 by which a pixel may differ from the SavedModel's
+MOST = 8  # levels of 255 by which a pixel may differ from the SavedModel's; what computes in bfloat16 rounds by up to five
 
 
 def write(source: str, folder: str, settings: ConfigDict) -> dict:
