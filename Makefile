@@ -5,11 +5,19 @@ PIP := -m pip --disable-pip-version-check install -qq --root-user-action=ignore
 RUN := $(VENV)/bin/python
 
 DATA := data/blocks32
+PAGE := build/demo
 
-.PHONY: train test bench lint clean
+.PHONY: train test bench demo demo-page lint clean
 train: $(VENV)/.ready
 	$(RUN) main.py --config configs/hologan_blocks.py
 	$(RUN) main.py --config configs/hologan_blocks.py --mode evaluate
+
+# A small trained generator that travels with the project (demo/README.md): its page, and that page as files for any static host.
+demo: $(VENV)/.ready-serve
+	$(RUN) -m holotf.serve --model demo/chairs
+
+demo-page: $(VENV)/.ready-web
+	$(RUN) main.py --config configs/hologan_blocks.py --workdir demo/chairs/1 --mode export --format web --config.export.dir=$(PAGE)
 
 test: $(VENV)/.ready-test
 	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile $(TESTS)
@@ -38,6 +46,10 @@ $(VENV)/bin/python:
 $(VENV)/.ready: setup.py constraints.txt $(VENV)/bin/python
 	$(RUN) $(PIP) -c constraints.txt -e .
 	touch $@
+
+$(VENV)/.ready-serve $(VENV)/.ready-web: $(VENV)/.ready-%: setup.py constraints.txt $(VENV)/bin/python
+	$(RUN) $(PIP) -c constraints.txt -e '.[$*]'
+	touch $@ $(VENV)/.ready
 
 $(VENV)/.ready-test: setup.py constraints.txt $(VENV)/bin/python
 	$(RUN) $(PIP) -c constraints.txt -e '.[test]'

@@ -10,12 +10,12 @@ from ml_collections import config_flags
 from configs import of_run
 from holotf import console
 from holotf.errors import RunError, UserError
-from holotf.flags import check_config, given, labels_as_config, of_flags
+from holotf.flags import check_config, define_shorthands, given, of_flags, spelled_out
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "FILE or FILE:variant. Default: --workdir's own, else hologan_blocks.")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "generate", "analyse", "export", "serve"], "train exports, too.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/NAME_OF_THE_CONFIG if not given.")
-flags.DEFINE_string("labels", None, 'What generate is to show, --config.generate.labels: "red cube, blue sphere; green cube".')
+define_shorthands()
 
 
 def parse(argv: list[str]) -> list[str]:
@@ -56,5 +56,5 @@ def fail(reason: object, code: int) -> int:
 
 if __name__ == "__main__":
     logging.set_verbosity(logging.WARNING)
-    sys.argv[:] = labels_as_config(sys.argv)  # where config_flags reads overrides
+    sys.argv[:] = spelled_out(sys.argv)  # where config_flags reads overrides
     app.run(main, flags_parser=parse)

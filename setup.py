@@ -38,6 +38,7 @@ setup(
         "dedupe": ["imagehash>=4.3.2"],
         "digits": ["scikit-learn>=1.5", "scikit-image>=0.24", "scipy>=1.13"],
         "serve": ["starlette>=1.10", "uvicorn>=0.54", "prometheus_client>=0.26"],
+        "web": ["tf2onnx==1.17.0", "onnxruntime==1.31.1"],
         "plot": ["matplotlib>=3.10"],
         "test": [
             "pytest>=8.2",
@@ -56,6 +57,8 @@ setup(
             "prometheus_client>=0.26",
             "matplotlib>=3.10",
             "playwright>=1.65",
+            "tf2onnx==1.17.0",
+            "onnxruntime==1.31.1",
         ],
     },
 )

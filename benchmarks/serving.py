@@ -98,8 +98,8 @@ def serving(folder: str, options: dict[str, float]) -> Iterator[str]:
     words = [f"--{key}={value}" for key, value in {"model": folder, "port": 0, **options}.items()]
     with subprocess.Popen([sys.executable, "-m", "holotf.serve", *words], stdout=subprocess.PIPE, text=True) as server:
         try:
-            ready = server.stdout.readline()
-            if not ready:
+            ready = next((line for line in server.stdout if "/v1/models/" in line), None)
+            if ready is None:
                 raise SystemExit("error: the server did not start")
             yield ready.split()[-1]
         finally:

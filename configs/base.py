@@ -70,8 +70,12 @@ COMMON = {
         "reader": "classifier",  # of made images' attributes: classifier, trained on the data, or neighbours among them
     },
     "export": {
+        "format": "saved_model",  # or web: a page for any static host, which runs the model in the browser; docs/serving.md
         "dir": "",  # of exports by version, DIR/NAME/1, DIR/NAME/2, as TensorFlow Serving reads them; "" for WORKDIR/saved_model
         "name": "",  # the model's in DIR; "" for model.name
+        "endpoints": (),  # names of those to export, such as ("generate", "latents"), with the weights they use; () for all
+        "weights": "float16",  # as the page's files hold them: float16 or float32
+        "runtime": "runs/cache/npm",  # folder of the npm packages that the page needs; npm fetches what it lacks
     },
     "serve": {  # --mode serve; docs/serving.md
         "name": "",  # of the model in addresses; "" for the folder's in DIR/NAME/1, else model.name

@@ -3,6 +3,7 @@
 import datetime
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,7 @@ def card(model: Learner, folder: str, workdir: str | None = None) -> dict:
             "seed": config.seed,
             "iteration": int(model.iteration.numpy()),
             "kimg": int(model.iteration.numpy()) * config.train.batch_size / 1000,
+            "command": _command(workdir),
         },
         "data": _data(config.data),
         "metrics": _metrics(workdir),
@@ -143,6 +145,15 @@ def _data(settings):
         ]
     except UserError:  # an export is made without them, too
         return []
+
+
+def _command(workdir):
+    """The words that started the run, but for its folder; None where they are not known."""
+    told = run_folder.recorded(workdir) if workdir else None
+    if told is None:
+        return None
+    words = zip(["", *told["command"]], told["command"], strict=False)  # each behind the one before it
+    return [word for before, word in words if not re.match(r"--?workdir(=|$)", word) and not re.fullmatch(r"--?workdir", before)]
 
 
 def _metrics(workdir):

@@ -2,27 +2,48 @@
 
 import os
 import re
+import tempfile
+from collections.abc import Sequence
 
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from holotf import card, files, warm_up
+from holotf import card, files, servable, static_page, warm_up
 from holotf.errors import UserError, require
 from holotf.models.base import Learner
 from holotf.run_folder import restore
 
+FORMATS = ("saved_model", "web")
+
 
 def run(config: ConfigDict, workdir: str) -> int:
-    """The verb `export`: the latest checkpoint becomes WORKDIR/saved_model, or the next version in `export.dir`."""
-    folder = _version(config.export, config.model.name) if config.export.dir else os.path.join(workdir, "saved_model")
+    """The verb `export`: the latest checkpoint becomes WORKDIR/saved_model, or the next version in `export.dir`; or a web page."""
+    settings = config.export
+    require(settings.format in FORMATS, "export.format", settings.format, " or ".join(FORMATS))
+    if settings.format == "web":
+        return _page(config, workdir)
+    folder = _version(settings, config.model.name) if settings.dir else os.path.join(workdir, "saved_model")
     _check_free(folder)
-    export(restore(config, workdir, judged=False), folder, workdir)
-    served = os.path.dirname(folder) if config.export.dir else folder
+    export(restore(config, workdir, judged=False), folder, workdir, endpoints=settings.endpoints)
+    served = os.path.dirname(folder) if settings.dir else folder
     print(f"SavedModel: {folder}\nTo serve it: python -m holotf.serve --model {served}")
     return 0
 
 
-def export(model: Learner, folder: str, workdir: str | None = None, replace: bool = False) -> str:
+def _page(config, workdir):
+    """The page without a server of a run, or of an export that `workdir` is: WORKDIR/web, or `export.dir`."""
+    folder = config.export.dir or os.path.join(workdir, "web")
+    static_page.check(config.export, folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        source = workdir
+        if not card.is_export(workdir):
+            config.device.precision = "float32"  # as the browser computes
+            source = export(restore(config, workdir, judged=False), os.path.join(scratch, config.model.name, "1"), workdir)
+        print(static_page.said(folder, static_page.write(source, folder, config.export)))
+    return 0
+
+
+def export(model: Learner, folder: str, workdir: str | None = None, replace: bool = False, endpoints: Sequence[str] = ()) -> str:
     """Writes `model.servable()` as a SavedModel with its card (docs/exports.md), under a temporary name first.
 
     Args:
@@ -30,16 +51,17 @@ def export(model: Learner, folder: str, workdir: str | None = None, replace: boo
       folder: the new SavedModel.
       workdir: of the run, whose metrics go into the card; None for a model that is of none.
       replace: whether an older one there gives way, once the new one is whole.
+      endpoints: names of those to export; () for all.
 
     Returns:
       `folder`.
 
     Raises:
-      UserError: the folder exists and is not to be replaced.
+      UserError: the folder exists and is not to be replaced, or the model has no such endpoint.
     """
     if not replace:
         _check_free(folder)
-    module, signatures = model.servable()
+    module, signatures = servable.only(endpoints, *model.servable())
     with files.new_folder(folder) as temporary:
         tf.saved_model.save(module, temporary, signatures)
         warm_up.write(card.write(model, temporary, workdir)["endpoints"], temporary)

@@ -6,9 +6,12 @@ import sys
 import traceback
 from pathlib import Path
 
+from absl import flags
 from ml_collections import ConfigDict
 
 from holotf.errors import UserError
+
+SHORTHANDS = {"labels": "generate.labels", "format": "export.format"}  # flags that stand for a key of the config
 
 
 def given(argv: list[str], name: str) -> str | None:
@@ -21,13 +24,20 @@ def given(argv: list[str], name: str) -> str | None:
     return value
 
 
-def labels_as_config(argv: list[str]) -> list[str]:
-    """A command line whose --labels is written as what it stands for, --config.generate.labels."""
+def define_shorthands() -> None:
+    """Defines them, for --help."""
+    for name, key in SHORTHANDS.items():
+        flags.DEFINE_string(name, None, f"The same as --config.{key}, which configs/base.py explains.")
+
+
+def spelled_out(argv: list[str]) -> list[str]:
+    """A command line whose shorthands are written as what they stand for: --labels as --config.generate.labels."""
     words, found = iter(argv), []
     for word in words:
         flag, equals, text = word.partition("=")
-        if flag in ("--labels", "-labels"):
-            word = f"--config.generate.labels={text if equals else next(words, '')}"
+        name = flag.removeprefix("-").removeprefix("-")
+        if flag.startswith("-") and name in SHORTHANDS:
+            word = f"--config.{SHORTHANDS[name]}={text if equals else next(words, '')}"
         found.append(word)
     return found
 

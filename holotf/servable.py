@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from holotf import native
+from holotf.errors import require
 
 
 def serve(variables: Sequence[keras.Variable], default: str, endpoints: dict) -> tuple[tf.Module, dict]:
@@ -26,6 +27,34 @@ def serve(variables: Sequence[keras.Variable], default: str, endpoints: dict) ->
     for name, function in endpoints.items():
         setattr(module, name, function)
     return module, endpoints | {"serving_default": endpoints[default]}
+
+
+def only(names: Sequence[str], module: tf.Module, signatures: dict) -> tuple[tf.Module, dict]:
+    """What `serve` gave, with some endpoints alone and the weights that they use.
+
+    The default stays what it was where it is among them; else it is the first.
+
+    Args:
+      names: of the endpoints; () for all.
+      module, signatures: of `serve`.
+
+    Raises:
+      UserError: there is no such endpoint.
+    """
+    if not names:
+        return module, signatures
+    found = {name: function for name, function in signatures.items() if name != "serving_default"}
+    for name in names:
+        require(name in found, "export.endpoints", name, f"some of {', '.join(sorted(found))}")
+    default = signatures["serving_default"]
+    kept = {name: found[name] for name in names}
+    kept["serving_default"] = default if default in kept.values() else kept[names[0]]
+    used = {id(variable) for function in kept.values() for variable in function.get_concrete_function().variables}
+    smaller = tf.Module()
+    smaller.vars = [variable for variable in module.vars if id(variable) in used]
+    for name in names:
+        setattr(smaller, name, found[name])
+    return smaller, kept
 
 
 @contextlib.contextmanager

@@ -47,9 +47,8 @@ def serve(settings: ConfigDict, folder: str) -> int:
         model = exported.Exported(folder, settings.name)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         address = f"http://{host}:{listening.getsockname()[1]}"
-        server = _server(
-            uvicorn, app.build(model, settings), settings, f"{model.name} {model.version}: {address}/v1/models/{model.name}"
-        )
+        ready = f"page: {address}/\n{model.name} {model.version}: {address}/v1/models/{model.name}"
+        server = _server(uvicorn, app.build(model, settings), settings, ready)
         # uvicorn ends well on these and then raises them again: the second time there is nothing left to do.
         before = {number: signal.signal(number, server.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)}
         try:

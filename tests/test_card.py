@@ -153,3 +153,12 @@ def test_the_contract_has_a_row_for_each_endpoint(saved):
     sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "holotf" / "models").glob("*.py"))
     made = {a or b for a, b in re.findall(r'"(\w+)": endpoint\(|\bfound\["(\w+)"\] = ', sources)}
     assert set(told(saved)["endpoints"]) < made == rows
+
+
+def test_it_says_which_command_trained_it(model, saved, tmp_path):
+    words = ["main.py", "--config=mine.py", "--workdir", "runs/mine", "--config.seed=3", "--workdir=runs/mine"]
+    for command, said in ((words, ["main.py", "--config=mine.py", "--config.seed=3"]), (None, None)):
+        if command:
+            (tmp_path / "config.json").write_text(json.dumps({"config": model.config.to_dict(), "command": command}))
+        folder = tmp_path if command else None
+        assert card.card(model, saved, folder)["training"]["command"] == said

@@ -3,7 +3,7 @@ import pytest
 
 from holotf import conditions
 from holotf.errors import UserError
-from holotf.flags import labels_as_config
+from holotf.flags import spelled_out
 
 NAMES = ("red cube", "blue sphere", "green cylinder")
 
@@ -45,4 +45,4 @@ def test_lists_beside_the_data(tmp_path):
 
 def test_the_flag_stands_for_a_key_of_the_config():
     short = ["main.py", "--mode=generate", "--labels", "a, b", "--labels=c"]
-    assert labels_as_config(short) == ["main.py", "--mode=generate", "--config.generate.labels=a, b", "--config.generate.labels=c"]
+    assert spelled_out(short) == ["main.py", "--mode=generate", "--config.generate.labels=a, b", "--config.generate.labels=c"]

@@ -252,3 +252,22 @@ def test_an_endpoint_names_the_input_that_it_cannot_work_on(saved, name):
     for changes, message in REFUSED[name]:
         with pytest.raises(tf.errors.InvalidArgumentError, match=message):
             call(changes)
+
+
+def test_some_endpoints_alone_leave_out_the_weights_of_the_others(model, saved, tmp_path):
+    names = ("latents", "volume", "render")
+    fewer = tf.saved_model.load(folder := export(model, str(tmp_path / "fewer"), endpoints=names))
+    assert set(fewer.signatures) == {*names, "serving_default"}
+    assert fewer.signatures["serving_default"].structured_outputs.keys() == {"z"}, "the first, as the model's is not there"
+    whole = tf.saved_model.load(saved)
+    assert len(fewer.vars) == len(model.ema_generator.trainable_variables) < len(whole.vars)
+    views = {k: v for k, v in FEEDS.items() if k != "z"}
+    drawn = [
+        model.signatures["render"](volume=model.signatures["volume"](z=FEEDS["z"])["volume"], z=FEEDS["z"], **views)["images"]
+        for model in (fewer, whole)
+    ]
+    np.testing.assert_array_equal(*drawn)
+    assert "encode" not in pathlib.Path(folder, "card.json").read_text()
+    with pytest.raises(UserError, match=r"export.endpoints='depth': use some of encode, generate, latents, render, sample, volume"):
+        export(model, str(tmp_path / "none"), endpoints=("depth",))
+    assert not (tmp_path / "none").exists()

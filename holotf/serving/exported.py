@@ -37,7 +37,7 @@ class Endpoint:
     """
 
     def __init__(self, name: str, function: tf.types.experimental.ConcreteFunction):
-        self.name, self._function = name, function
+        self.name, self.function = name, function
         self.inputs = {key: _tensor(spec) for key, spec in sorted(function.structured_input_signature[1].items())}
         self.outputs = {key: _tensor(spec) for key, spec in sorted(function.structured_outputs.items())}
         tensors = [*self.inputs.values(), *self.outputs.values()]
@@ -45,7 +45,7 @@ class Endpoint:
 
     def __call__(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Raises tf.errors.InvalidArgumentError, which names the input, where the endpoint refuses it."""
-        found = self._function(**{key: tf.constant(feeds[key]) for key in self.inputs})
+        found = self.function(**{key: tf.constant(feeds[key]) for key in self.inputs})
         return {key: value.numpy() for key, value in found.items()}
 
     def warm_up(self) -> None:

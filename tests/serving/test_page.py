@@ -1,15 +1,14 @@
 """The page in a real browser, over the real server and an exported HoloGAN: what the hand does is what is asked for and seen."""
 
-import base64
 import io
-import shutil
 import signal
-import time
 import urllib.parse
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
+from serving.browsing import button, drag, launched, opened, seen, until, wait
 from serving.process import close, made, running
 
 OBJECT = "#seed=5&azimuth_deg=100&elevation_deg=20&scale=1"
@@ -17,12 +16,8 @@ OBJECT = "#seed=5&azimuth_deg=100&elevation_deg=20&scale=1"
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -e '.[test]'")
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("no chromium: apt install chromium")
-    with playwright.sync_playwright() as started:
-        yield started.chromium.launch(executable_path=path)
+    with launched() as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -67,47 +62,11 @@ def visit(browser, server):
     assert all(host.startswith("127.0.0.1:") for host in hosts), hosts
 
 
-def seen(page):
-    """The canvas: uint8 [H, W, 3]."""
-    told = page.evaluate("document.querySelector('canvas').toDataURL('image/png')")
-    return opened(base64.b64decode(told.partition(",")[2]))
-
-
-def opened(data):
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-
-
-def until(page, condition, argument=None):
-    """Waits for a condition. Playwright's own wait compiles text in the page, which its Content-Security-Policy forbids."""
-    deadline = time.monotonic() + 120
-    while not page.evaluate(condition, argument):
-        assert time.monotonic() < deadline, (condition, argument, page.evaluate("window.holotf.shown.at(-1)"))
-        page.wait_for_timeout(20)
-
-
-def wait(page, **wanted):
-    """Waits until the frame that is shown is of this object and view."""
-    until(page, "wanted => Object.entries(wanted).every(([key, value]) => window.holotf.shown.at(-1)[key] === value)", wanted)
-
-
 def shows(page, server, **view):
     """Waits for a view of object 5 (azimuth 100, elevation 20, scale 1 if not told); whether its pixels are the server's."""
     view = {"azimuth_deg": 100, "elevation_deg": 20, "scale": 1} | view
     wait(page, object="seed=5", **view)
     return close(seen(page), opened(server.get("/image", seed=5, **view)))
-
-
-def drag(page, x, y=0):
-    box = page.locator("canvas").bounding_box()
-    start = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(*start)
-    page.mouse.down()
-    page.mouse.move(start[0] + x, start[1] + y, steps=4)
-    page.mouse.up()
-
-
-def button(page, name):
-    return page.get_by_role("button", name=name, exact=True)
 
 
 def azimuths(addresses):
@@ -368,3 +327,23 @@ def test_a_locked_store_stops_nothing(visit, server):
     button(page, "Keep").click()
     assert page.get_by_role("button", name="Drop Object").count() == 1
     assert shows(page, server)
+
+
+def test_the_page_draws_the_latents_that_tensorflow_draws(visit, server):
+    """Where no server tells them: of a model that splits its seed and of one that does not, uniform and normal."""
+    seeds = [0, 1, 5, 123_456, 2**31 - 1]
+    drawn = visit().evaluate(
+        """async (seeds) => {
+            const { latent } = await import("/web/draw.js");
+            const both = (split) => ["uniform", "normal"].map((distribution) => ({ distribution, split }));
+            const recipes = [false, true].flatMap(both);
+            return recipes.map((recipe) => seeds.map((seed) => [...latent(seed, 10, recipe)]));
+        }""",
+        seeds,
+    )
+    pairs = [[tf.constant([seed, 0]) for seed in seeds], [tf.random.split([seed, 0], 2)[0] for seed in seeds]]
+    for (uniform, normal), of_seeds in zip((drawn[:2], drawn[2:]), pairs, strict=True):
+        np.testing.assert_array_equal(uniform, [tf.random.stateless_uniform([10], pair, -1.0, 1.0) for pair in of_seeds])
+        np.testing.assert_allclose(normal, [tf.random.stateless_normal([10], pair) for pair in of_seeds], rtol=2e-6, atol=1e-6)
+    latents = server.predict(signature_name="latents", inputs={"seed": seeds})["outputs"]
+    np.testing.assert_array_equal(np.float32(drawn[2])[:, :8], np.float32(latents))

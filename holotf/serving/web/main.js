@@ -94,7 +94,7 @@ function choose(chosen, since) {
 function follow(text) {
   const told = new URLSearchParams(text);
   for (const key of Object.keys(STEPS)) if (told.has(key)) turn.set(key, Number(told.get(key)));
-  choose(read(text, model.zDim) ?? object ?? drawn());
+  choose(read(text, model.zDim) ?? object ?? drawn(model.seeds));
 }
 
 // --- turning
@@ -185,7 +185,7 @@ function keys() {
   };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey || event.target.closest("input, select")) return;
-    if (event.key.toLowerCase() === "n") choose(drawn(), event.timeStamp);
+    if (event.key.toLowerCase() === "n") choose(drawn(model.seeds), event.timeStamp);
     else if (event.key === " " && turn.turns && !event.target.closest("button")) play(!turn.playing);
     else if (event.key in steps && turn.turns) {
       turn.speed = 0;
@@ -325,7 +325,7 @@ function controls() {
   }
   if (turn.turns) drag();
   keys();
-  $("new").addEventListener("click", (event) => choose(drawn(), event.timeStamp));
+  $("new").addEventListener("click", (event) => choose(drawn(model.seeds), event.timeStamp));
   $("play").addEventListener("click", () => play(!turn.playing));
   $("keep").addEventListener("click", doing(keep));
   for (const id of ["from", "to", "way"]) $(id).addEventListener("input", doing(walk));
@@ -339,6 +339,8 @@ function controls() {
 }
 
 async function open() {
+  const own = document.documentElement.dataset.model; // of a page without a server
+  if (own) return (await import("./local.js")).Local.open(new URL(own, location.href));
   const query = new URLSearchParams(location.search);
   const address = new URL(query.get("server") || ".", location.href).href;
   for (;;) {

@@ -2,7 +2,7 @@
 
 const SEEDS = 1000000; // few enough to be read out
 
-export const drawn = () => ({ seed: Math.floor(Math.random() * SEEDS) });
+export const drawn = (below = SEEDS) => ({ seed: Math.floor(Math.random() * below) });
 
 // "seed=5" or "z=<base64url of float32, little-endian>"
 export function written(object) {

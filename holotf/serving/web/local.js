@@ -1,0 +1,107 @@
+// The model behind a page without a server: web/worker.js runs it in this browser.
+
+import { latent } from "./draw.js";
+import { Model } from "./model.js";
+
+const FRAMES = 36; // of a film
+const FRAME_MS = 60;
+
+const told = async (url) => {
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`${url}: status ${response.status}`);
+  return response;
+};
+
+export class Local extends Model {
+  #worker;
+  #asked = new Map(); // id -> {resolve, reject}
+  #last = Promise.resolve(); // what the worker does, one after the other
+  #count = 0;
+
+  // url: of model.json; said: what it holds (holotf/static_page.py); worker: that has the model.
+  constructor(url, said, card, worker) {
+    const { name, inputs, latents } = said;
+    super(`models/${encodeURIComponent(name)}`, card, { serving_default: { inputs }, ...(latents ? { latents: {} } : {}) }, true);
+    Object.assign(this, { latents, seeds: latents?.seeds, base: url });
+    this.#worker = worker;
+    worker.addEventListener("message", ({ data: { id, error, images } }) => {
+      const { resolve, reject } = this.#asked.get(id);
+      this.#asked.delete(id);
+      if (error) reject(new Error(error));
+      else resolve(images);
+    });
+    worker.addEventListener("error", (event) => {
+      for (const { reject } of this.#asked.values()) reject(new Error(`The model broke: ${event.message}`));
+      this.#asked.clear();
+    });
+  }
+
+  static async open(url) {
+    const beside = (name) => new URL(name, url);
+    const [said, card] = await Promise.all(["model.json", "card.json"].map(async (name) => (await told(beside(name))).json()));
+    const model = new Local(url, said, card, new Worker(new URL("worker.js", import.meta.url), { type: "module" }));
+    const parts = Object.fromEntries(Object.entries(said.parts).map(([name, file]) => [name, beside(file).href]));
+    await model.#ask({ parts });
+    return model;
+  }
+
+  // One request at a time, so that those which nobody wants any more are dropped before the worker has them.
+  #ask(message, signal) {
+    const asked = this.#last.then(() => {
+      signal?.throwIfAborted();
+      const id = ++this.#count;
+      return new Promise((resolve, reject) => {
+        this.#asked.set(id, { resolve, reject });
+        this.#worker.postMessage({ id, ...message });
+      });
+    });
+    this.#last = asked.catch(() => {});
+    return asked;
+  }
+
+  async image(object, view, signal) {
+    return createImageBitmap(await this.#drawn(await this.latent(object), view, signal));
+  }
+
+  async #drawn(z, view, signal) {
+    const feeds = Object.fromEntries(
+      Object.entries(this.inputs).map(([key, shape]) => {
+        const size = shape.reduce((product, n) => product * n, 1);
+        return [key, { shape, data: key === "z" ? z : new Float32Array(size).fill(view[key] ?? 0) }];
+      }),
+    );
+    const { shape, data } = await this.#ask({ feeds }, signal);
+    const [height, width] = shape.slice(1, 3);
+    const picture = new ImageData(width, height);
+    for (let pixel = 0; pixel < width * height; pixel++) {
+      picture.data.set(data.subarray(3 * pixel, 3 * pixel + 3), 4 * pixel);
+      picture.data[4 * pixel + 3] = 255;
+    }
+    return picture;
+  }
+
+  async latent(object) {
+    if ("z" in object) return object.z;
+    if (!this.latents?.file) return this.latents ? latent(object.seed, this.zDim, this.latents) : super.latent(object);
+    if (object.seed >= this.seeds) throw new Error(`This page has objects 0 to ${this.seeds - 1}.`);
+    this.table ??= told(new URL(this.latents.file, this.base)).then(async (response) => new Float32Array(await response.arrayBuffer()));
+    return (await this.table).slice(object.seed * this.zDim, (object.seed + 1) * this.zDim);
+  }
+
+  // A GIF of a turn: through the whole range of azimuths, there and back where that is no circle.
+  async film(object, { elevation_deg, scale }) {
+    const { GIFEncoder, applyPalette, quantize } = await import("../runtime/gifenc.esm.js");
+    const z = await this.latent(object);
+    const [low, high] = this.ranges.azimuth_deg;
+    const film = GIFEncoder();
+    for (let frame = 0; frame < FRAMES; frame++) {
+      const phase = frame / FRAMES;
+      const way = this.closes ? phase : 1 - Math.abs(2 * phase - 1);
+      const { data, width, height } = await this.#drawn(z, { azimuth_deg: low + (high - low) * way, elevation_deg, scale });
+      const palette = quantize(data, 256);
+      film.writeFrame(applyPalette(data, palette), width, height, { palette, delay: FRAME_MS });
+    }
+    film.finish();
+    return new Blob([film.bytes()], { type: "image/gif" });
+  }
+}

@@ -1,0 +1,47 @@
+// The model of a page without a server, aside of the page, which stays free to follow the hand.
+//
+// Messages: {id, parts: {name: address}} loads the ONNX models, once; {id, feeds: {input: {shape, data}}} asks for an image.
+// Answers: {id, images: {shape, data}} or {id, error}.
+
+import * as ort from "../runtime/ort.wasm.min.mjs";
+
+const KEPT = 24; // volumes: objects that were made and are only turned
+
+ort.env.wasm.numThreads = 1; // more need a host that sets cross-origin isolation's headers
+ort.env.wasm.wasmPaths = new URL("../runtime/", import.meta.url).href;
+
+let sessions;
+const volumes = new Map(); // latent -> tensor, the one asked for last at the end
+
+async function load(parts) {
+  const made = async ([name, url]) => [name, await ort.InferenceSession.create(url, { executionProviders: ["wasm"] })];
+  sessions = Object.fromEntries(await Promise.all(Object.entries(parts).map(made)));
+}
+
+async function volumeOf(z) {
+  const key = z.data.join();
+  const volume = volumes.get(key) ?? (await sessions.volume.run({ z })).volume;
+  volumes.delete(key);
+  volumes.set(key, volume);
+  if (volumes.size > KEPT) volumes.delete(volumes.keys().next().value);
+  return volume;
+}
+
+async function image(feeds) {
+  const tensors = Object.fromEntries(
+    Object.entries(feeds).map(([name, { shape, data }]) => [name, new ort.Tensor("float32", data, shape)]),
+  );
+  const last = Object.values(sessions).at(-1); // render, or all of it in one
+  if (sessions.volume) tensors.volume = await volumeOf(tensors.z);
+  const asked = last.inputNames.map((name) => [name, tensors[name]]);
+  const { images } = await last.run(Object.fromEntries(asked));
+  return { shape: images.dims, data: images.data };
+}
+
+addEventListener("message", async ({ data: { id, parts, feeds } }) => {
+  try {
+    postMessage({ id, images: parts ? await load(parts) : await image(feeds) });
+  } catch (error) {
+    postMessage({ id, error: error.message || String(error) });
+  }
+});
