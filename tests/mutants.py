@@ -4,10 +4,10 @@
     python tests/mutants.py holotf/losses.py tests/test_losses.py
     python tests/mutants.py holotf/layers/rigid.py tests/layers/test_rigid.py --jobs 2 --out runs/mutants
 
-The changes are cosmic-ray's operators, of each kind one that changes most: + for -, < for <=, `and` for `or`, a number by one, a
-condition denied, a loop without a turn, an exception that is another. Each is made in a copy of the project and judged by a process of its
-own, a fork of one that has imported TensorFlow. A change that no test notices is printed and written to OUT/FILE.json: a test is
-missing, or what was changed makes no difference.
+The changes are cosmic-ray's operators, one of each kind: + for -, < for <=, `and` for `or`, a number by one, a condition denied, a
+loop without a turn, an exception that is another. Each is made in a copy of the project and judged by a process of its own, a
+fork of one that has imported TensorFlow. A change that no test notices is printed and written to OUT/FILE.json: a test is missing,
+or what was changed makes no difference.
 """
 
 import argparse
@@ -60,7 +60,9 @@ def main() -> int:
         found = list(_all(asked, args, copies, limit))
     survived = [one for one in found if one["outcome"] == "survived"]
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / f"{args.file.replace('/', '.')}.json").write_text(json.dumps({"file": args.file, "tests": args.tests, "mutants": found}))
+    (args.out / f"{args.file.replace('/', '.')}.json").write_text(
+        json.dumps({"file": args.file, "tests": args.tests, "mutants": found})
+    )
     print(f"{args.file}: {len(found) - len(survived)} of {len(found)} changes noticed")
     return 1 if survived else 0
 
@@ -104,7 +106,10 @@ def _all(asked, args, copies, limit):
 
     with concurrent.futures.ThreadPoolExecutor(len(copies)) as pool:
         for i, result in enumerate(pool.map(one, asked), 1):
-            print(f"{i} of {len(asked)}: {result['outcome']}\n{result['diff']}" if result["outcome"] == "survived" else f"{i}", flush=True)
+            print(
+                f"{i} of {len(asked)}: {result['outcome']}\n{result['diff']}" if result["outcome"] == "survived" else f"{i}",
+                flush=True,
+            )
             yield result
 
 

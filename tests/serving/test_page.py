@@ -290,6 +290,56 @@ def test_a_server_that_goes_is_missed_and_found_again(visit, server):
     assert shows(page, server, azimuth_deg=120, elevation_deg=25)
 
 
+def test_a_search_finds_the_latent_and_the_side_of_a_picture(visit):
+    """Of a model that is known: pixels of its latent's four numbers and of the view. The azimuth lies beside the circle's seam."""
+    found = visit().evaluate("""async () => {
+        const { explain } = await import("/web/photo.js");
+        const turned = (view, k) => 50 * Math.cos(((view.azimuth_deg - 30 * k) * Math.PI) / 180);
+        const pixel = (z, view, k) => 128 + 60 * z[k % 4] + turned(view, k) + view.elevation_deg;
+        const pixels = (z, view) => Array.from({ length: 48 }, (_, k) => pixel(z, view, k));
+        const model = {
+            zDim: 4, uniform: true, latentRange: [-1, 1], closes: true,
+            ranges: { azimuth_deg: [0, 360], elevation_deg: [10, 40], scale: [1, 1] },
+            made: async (latents, views) => latents.map((z, i) => pixels(z, views[i])),
+        };
+        const photo = pixels([0.5, -0.3, 0.8, 0], { azimuth_deg: 355, elevation_deg: 20 });
+        const shares = [];
+        const told = await explain(photo, model, (share) => shares.push(share));
+        return { ...told, z: [...told.z], shares, again: (await explain(photo, model)).error };
+    }""")
+    assert abs((found["azimuth_deg"] - 355 + 180) % 360 - 180) < 10
+    np.testing.assert_allclose(found["z"], [0.5, -0.3, 0.8, 0], atol=0.3)
+    assert 10 <= found["elevation_deg"] <= 40
+    assert found["error"] == found["again"] < 6, "the same picture gives the same answer"
+    assert found["shares"] == sorted(found["shares"])
+    assert found["shares"][-1] == 1
+
+
+def test_a_picture_of_ones_own_is_found_and_turned(visit, server):
+    page = visit()
+    photo = server.get("/image", seed=6, azimuth_deg=40)
+    page.set_input_files("#file", {"name": "photo.png", "mimeType": "image/png", "buffer": photo})
+    until(page, "document.getElementById('alike').textContent !== ''")
+    until(page, "window.holotf.shown.at(-1).object.startsWith('z=')")
+
+    def error(image):
+        return np.sqrt(np.mean((image.astype(float) - opened(photo)) ** 2))
+
+    others = [opened(server.get("/image", seed=seed, azimuth_deg=40)) for seed in range(10, 18)]
+    assert error(seen(page)) < min(map(error, others))
+    told = int(page.locator("#alike").inner_text().split()[-3])
+    assert told == pytest.approx(error(seen(page)), abs=2)  # views lie on a grid, and the canvas shows what the grid has
+    before = page.evaluate("window.holotf.shown.at(-1)")
+    drag(page, -40)
+    wait(page, object=before["object"], azimuth_deg=(before["azimuth_deg"] + 20) % 360)
+
+
+def test_a_file_that_is_no_picture_is_said(visit):
+    page = visit()
+    page.set_input_files("#file", {"name": "photo.png", "mimeType": "image/png", "buffer": b"\x89PNG no more"})
+    says(page, "The browser cannot read that file as a picture.")
+
+
 def test_what_does_not_turn_has_no_turning_controls(visit, flat):
     """Of another server, which the address names and which allows this page's origin."""
     page = visit(f"?server={flat.address}")

@@ -142,6 +142,18 @@ def test_it_keeps_walks_and_gives_away(visit, turning):
     assert np.abs(frame - expected(model, 5)[:, ::-1]).mean() > 10
 
 
+def test_a_picture_of_ones_own_is_found_there_too(visit, turning):
+    model, folder = turning
+    page = visit(folder)
+    file = io.BytesIO()
+    Image.fromarray(expected(model, 6, azimuth_deg=40)).save(file, "png")
+    page.set_input_files("#file", {"name": "photo.png", "mimeType": "image/png", "buffer": file.getvalue()})
+    until(page, "window.holotf.shown.at(-1).object.startsWith('z=')")
+    others = [expected(model, seed, azimuth_deg=40) for seed in range(10, 18)]
+    found, *apart = (np.abs(image - expected(model, 6, azimuth_deg=40).astype(int)).mean() for image in (seen(page), *others))
+    assert found < min(apart)
+
+
 def test_what_does_not_turn_has_no_turning_controls(visit, tmp_path):
     made(tmp_path / "faces" / "1", **{"model.name": "vae"})
     settings = base.get_config().export

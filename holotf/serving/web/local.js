@@ -1,7 +1,7 @@
 // The model behind a page without a server: web/worker.js runs it in this browser.
 
 import { latent } from "./draw.js";
-import { Model } from "./model.js";
+import { Model, imageData } from "./model.js";
 
 const FRAMES = 36; // of a film
 const FRAME_MS = 60;
@@ -64,20 +64,21 @@ export class Local extends Model {
   }
 
   async #drawn(z, view, signal) {
-    const feeds = Object.fromEntries(
-      Object.entries(this.inputs).map(([key, shape]) => {
-        const size = shape.reduce((product, n) => product * n, 1);
-        return [key, { shape, data: key === "z" ? z : new Float32Array(size).fill(view[key] ?? 0) }];
-      }),
-    );
-    const { shape, data } = await this.#ask({ feeds }, signal);
-    const [height, width] = shape.slice(1, 3);
-    const picture = new ImageData(width, height);
-    for (let pixel = 0; pixel < width * height; pixel++) {
-      picture.data.set(data.subarray(3 * pixel, 3 * pixel + 3), 4 * pixel);
-      picture.data[4 * pixel + 3] = 255;
+    return imageData((await this.made([z], [view], signal))[0]);
+  }
+
+  async made(latents, views, signal) {
+    const images = [];
+    for (const [i, z] of latents.entries()) {
+      const feeds = Object.fromEntries(
+        Object.entries(this.inputs).map(([key, shape]) => {
+          const size = shape.reduce((product, n) => product * n, 1);
+          return [key, { shape, data: key === "z" ? z : new Float32Array(size).fill(views[i][key] ?? 0) }];
+        }),
+      );
+      images.push((await this.#ask({ feeds }, signal)).data);
     }
-    return picture;
+    return images;
   }
 
   async latent(object) {

@@ -6,6 +6,7 @@
 import { Frames } from "./frames.js";
 import { Away, Model } from "./model.js";
 import { Kept, between, drawn, named, read, store, written } from "./objects.js";
+import { explain, pixels } from "./photo.js";
 import { STEPS, Turn } from "./turn.js";
 
 const DRAG_DEG = 0.5; // a pixel
@@ -85,6 +86,7 @@ const settle = (() => {
 
 function choose(chosen, since) {
   object = chosen;
+  $("alike").textContent = "";
   for (const button of document.querySelectorAll("#kept .object")) {
     button.setAttribute("aria-current", String(button.dataset.object === written(object)));
   }
@@ -194,6 +196,45 @@ function keys() {
     } else return;
     event.preventDefault();
   });
+}
+
+// --- the visitor's own picture, which does not leave the browser
+
+let sought = null; // the file whose object is being looked for
+async function photo(file) {
+  if (!file) return;
+  sought = file;
+  const bitmap = await createImageBitmap(file).catch(() => {
+    throw new Error("The browser cannot read that file as a picture.");
+  });
+  const tell = (share) => {
+    if (sought !== file) throw new DOMException("another picture came", "AbortError");
+    say(`Looking for the object in your picture: ${Math.round(100 * share)} %`);
+  };
+  try {
+    const found = await explain(pixels(bitmap, model.size ?? picture.width), model, tell);
+    for (const key of ["azimuth_deg", "elevation_deg"]) turn.set(key, found[key]);
+    choose({ z: found.z });
+    $("alike").textContent = `The object most like your picture of what was tried: its pixels are off by ${Math.round(found.error)} of 255.`;
+  } catch (error) {
+    if (error.name !== "AbortError") throw error;
+  }
+}
+
+function photos() {
+  const file = $("file");
+  $("photo").hidden = false;
+  $("photo").addEventListener("click", () => file.click());
+  file.addEventListener("change", doing(() => photo(file.files[0])));
+  const stage = document.querySelector(".stage");
+  stage.addEventListener("dragover", (event) => event.preventDefault());
+  stage.addEventListener(
+    "drop",
+    doing((event) => {
+      event.preventDefault();
+      return photo(event.dataTransfer.files[0]);
+    }),
+  );
 }
 
 // --- what is kept, and the walk
@@ -323,7 +364,10 @@ function controls() {
       want(event.timeStamp);
     });
   }
-  if (turn.turns) drag();
+  if (turn.turns) {
+    drag();
+    photos();
+  }
   keys();
   $("new").addEventListener("click", (event) => choose(drawn(model.seeds), event.timeStamp));
   $("play").addEventListener("click", () => play(!turn.playing));

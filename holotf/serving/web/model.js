@@ -1,11 +1,14 @@
 // The model behind the page: our server with its card and pictures, or TensorFlow Serving, which has :predict and metadata alone.
 
+import { random } from "./objects.js";
+
 // The server cannot be reached or is overfull: the same request may be answered later.
 export class Away extends Error {}
 
 // Ranges of a model that turns and has no card: a turn round, seen from the side to somewhat above.
 const DEFAULT_RANGES = { azimuth_deg: [0, 360], elevation_deg: [0, 45], scale: [1, 1] };
 const FRAMES = 36; // of a film
+const ROWS = 8; // of a request for several images; a server takes 32 unless told otherwise
 const ANSWER_MS = 30000; // after which a server that says nothing is away
 
 async function ask(url, { body, signal, read = (response) => response.json() } = {}) {
@@ -23,6 +26,17 @@ async function ask(url, { body, signal, read = (response) => response.json() } =
   if ([502, 503, 504].includes(response.status)) throw new Away(`status ${response.status}`);
   const told = await response.json().catch(() => ({}));
   throw new Error(told.error ?? `${url}: status ${response.status}`);
+}
+
+// A square of pixels, RGB, as canvases have them.
+export function imageData(rgb) {
+  const side = Math.sqrt(rgb.length / 3);
+  const image = new ImageData(side, side);
+  for (let pixel = 0; pixel < side * side; pixel++) {
+    image.data.set(rgb.subarray(3 * pixel, 3 * pixel + 3), 4 * pixel);
+    image.data[4 * pixel + 3] = 255;
+  }
+  return image;
 }
 
 export class Model {
@@ -80,12 +94,23 @@ export class Model {
   }
 
   async #predicted(object, view, signal) {
-    const row = { z: [...(await this.latent(object))], ...(this.turns ? view : {}) };
-    const instance = Object.fromEntries(Object.entries(this.inputs).map(([key, sizes]) => [key, row[key] ?? Array(sizes.at(-1)).fill(0)]));
-    const { predictions } = await ask(`${this.url}:predict`, { body: { instances: [instance] }, signal });
-    const rows = predictions[0].images ?? predictions[0];
-    const rgba = rows.flatMap((line) => line.flatMap(([r, g, b]) => [r, g, b, 255]));
-    return createImageBitmap(new ImageData(Uint8ClampedArray.from(rgba), rows[0].length));
+    const [rgb] = await this.made([await this.latent(object)], [view], signal);
+    return createImageBitmap(imageData(rgb));
+  }
+
+  // The pixels of latents from views, one each: RGB, [size * size * 3] each.
+  async made(latents, views, signal) {
+    const row = (z, view) => {
+      const told = { z: [...z], ...(this.turns ? view : {}) };
+      return Object.fromEntries(Object.entries(this.inputs).map(([key, sizes]) => [key, told[key] ?? Array(sizes.at(-1)).fill(0)]));
+    };
+    const instances = latents.map((z, i) => row(z, views[i]));
+    const images = [];
+    for (let first = 0; first < instances.length; first += ROWS) {
+      const { predictions } = await ask(`${this.url}:predict`, { body: { instances: instances.slice(first, first + ROWS) }, signal });
+      images.push(...predictions.map((told) => Uint8ClampedArray.from((told.images ?? told).flat(2))));
+    }
+    return images;
   }
 
   // The latent of an object; of a seed the one that the model's own files have, where the export can tell.
@@ -97,17 +122,10 @@ export class Model {
   }
 
   #drawn(seed) {
-    let state = seed;
-    const random = () => {
-      // mulberry32: a hash of a counter; Math.random takes no seed.
-      state = (state + 0x6d2b79f5) | 0;
-      let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-      mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-      return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-    };
+    const uniform = random(seed);
     const [low, high] = this.latentRange;
-    const normal = () => Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
-    return Float32Array.from({ length: this.zDim }, () => (this.uniform ? low + (high - low) * random() : normal()));
+    const normal = () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
+    return Float32Array.from({ length: this.zDim }, () => (this.uniform ? low + (high - low) * uniform() : normal()));
   }
 
   // A GIF of a turn, made by the server.

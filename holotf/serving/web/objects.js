@@ -24,7 +24,18 @@ export function read(text, zDim) {
   }
 }
 
-export const named = (object) => ("seed" in object ? `Object ${object.seed}` : "Object between two");
+export const named = (object) => ("seed" in object ? `Object ${object.seed}` : "Object without a number");
+
+// Random numbers in [0, 1) of a seed: mulberry32, a hash of a counter. Math.random takes no seed.
+export function random(seed) {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
 
 // Latents at a fraction of the way from a to b. Of a uniform distribution the straight line stays inside it; normal latents lie
 // near a sphere, so the way goes along it: slerp(a, b; t) = (sin((1 - t) w) a + sin(t w) b) / sin w, w the angle between them.

@@ -2,19 +2,19 @@
 
 import { random } from "./objects.js";
 
-const AZIMUTHS = 24; // from which the first guess is looked at
-const SCALES = [1, 2, 4, 8]; // of the first guess: what a discriminator reads of a latent is timid
-const DRAWN = 92; // latents beside them
+const AZIMUTHS = 24; // from which the object in the middle of all is looked at
+const APART_DEG = 45; // between the two best of them, at least
+const DRAWN = 48; // latents that are tried at both
 const ROUNDS = 6;
 const BORN = 40; // of each round
 const PARENTS = 16; // those of least error, of which the next round is born
 const LEAST = 0.05; // standard deviation of what is born, in half ranges: else a round stands still
-const TURN_DEG = 7.5; // standard deviation of a round's azimuths at first, half a step of the first ones
+const TURN_DEG = 7.5; // of a round's azimuths at first, at least: half a step of the first ones
+const TRIES = AZIMUTHS + 2 * DRAWN + ROUNDS * BORN;
 
 // The square in the middle of a picture (anything that can be drawn) as the model sees it: RGB, [size * size * 3], on white.
 export function pixels(picture, size) {
-  const canvas = new OffscreenCanvas(size, size);
-  const context = canvas.getContext("2d", { willReadFrequently: true });
+  const context = new OffscreenCanvas(size, size).getContext("2d", { willReadFrequently: true });
   const side = Math.min(picture.width, picture.height);
   context.fillStyle = "white";
   context.fillRect(0, 0, size, size);
@@ -24,67 +24,79 @@ export function pixels(picture, size) {
 }
 
 // Root mean square difference, of pixels in [0, 255].
-export function apart(a, b) {
+function apart(a, b) {
   let sum = 0;
   for (let i = 0; i < a.length; i++) sum += (a[i] - b[i]) ** 2;
   return Math.sqrt(sum / a.length);
 }
 
-// {z, azimuth_deg, elevation_deg, error}: of what was tried that whose image is most like `photo`.
+const byError = (found) => found.toSorted((a, b) => a.error - b.error);
+const clipped = (value, [low, high]) => Math.min(high, Math.max(low, value));
+
+// Mean and standard deviation of numbers.
+function spread(values) {
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  return [mean, Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length)];
+}
+
+// {z, azimuth_deg, elevation_deg, error}: of what was tried that whose image is most like `photo`, RGB of the model's size.
 //
-// The cross-entropy method (Rubinstein 1999): each round is drawn about the best of the rounds before. It begins with the latent that
-// the model reads off the photo, seen from all round, and goes on with the best azimuth. The same photo gives the same answer.
-// model: has encode(photo) -> z, made(latents, views) -> images like `photo`, ranges, closes, uniform, latentRange, zDim.
-// tell(share): how much is done, from 0 to 1.
+// First the latent in the middle, from all round; then others at the two azimuths that were most alike; then the cross-entropy
+// method (Rubinstein 1999): each round is drawn about the best so far. The same photo gives the same answer.
+// model: a Model that turns. tell(share): how much is done, from 0 to 1; it may throw, which ends the search.
 export async function explain(photo, model, tell = () => {}) {
   const draw = random(1);
   const normal = () => Math.sqrt(-2 * Math.log(1 - draw())) * Math.cos(2 * Math.PI * draw());
-  const [least, most] = model.uniform ? model.latentRange : [-3, 3];
-  const inside = (z) => z.map((value) => Math.min(most, Math.max(least, value)));
-  const ranges = ["azimuth_deg", "elevation_deg"].map((key) => model.ranges[key]);
-  const rest = { elevation_deg: (ranges[1][0] + ranges[1][1]) / 2, scale: (model.ranges.scale[0] + model.ranges.scale[1]) / 2 };
-  const all = AZIMUTHS + SCALES.length + DRAWN + ROUNDS * BORN;
-  let done = 0;
+  const range = model.uniform ? model.latentRange : [-3, 3];
+  const width = (range[1] - range[0]) / 2;
+  const fresh = () => Float32Array.from({ length: model.zDim }, () => (model.uniform ? range[0] + 2 * width * draw() : normal()));
+  const { azimuth_deg: circle, elevation_deg: heights, scale } = model.ranges;
+  const middle = ([low, high]) => (low + high) / 2;
+  const seen = (azimuth, elevation = middle(heights)) => ({
+    azimuth_deg: model.closes ? azimuth : clipped(azimuth, circle),
+    elevation_deg: clipped(elevation, heights),
+    scale: middle(scale),
+  });
 
+  let done = 0;
   async function tried(candidates) {
     const images = await model.made(candidates.map(({ z }) => z), candidates.map(({ view }) => view));
     done += candidates.length;
-    tell(done / all);
+    tell(done / TRIES);
     return candidates.map((one, i) => ({ ...one, error: apart(images[i], photo) }));
   }
 
-  const best = (found) => found.toSorted((a, b) => a.error - b.error);
-  const guess = inside(await model.encode(photo));
-  const [low, high] = ranges[0];
-  const steps = AZIMUTHS - (model.closes ? 0 : 1);
-  const round = Array.from({ length: AZIMUTHS }, (_, i) => ({
-    z: guess,
-    view: { ...rest, azimuth_deg: low + ((high - low) * i) / Math.max(steps, 1) },
-  }));
-  const [{ view }] = best(await tried(round));
-  const drawn = Array.from({ length: DRAWN }, () => guess.map(() => (model.uniform ? least + (most - least) * draw() : normal())));
-  let found = best(await tried([...SCALES.map((scale) => inside(guess.map((value) => scale * value))), ...drawn].map((z) => ({ z, view }))));
+  const between = (a, b) => {
+    const turned = Math.abs(a - b) % 360;
+    return model.closes ? Math.min(turned, 360 - turned) : Math.abs(a - b);
+  };
+  const centre = new Float32Array(model.zDim).fill(middle(range));
+  const step = (circle[1] - circle[0]) / (model.closes ? AZIMUTHS : AZIMUTHS - 1);
+  const round = await tried(Array.from({ length: AZIMUTHS }, (_, i) => ({ z: centre, view: seen(circle[0] + i * step) })));
+  const [first, ...others] = byError(round).map(({ view }) => view);
+  const second = others.find((view) => between(view.azimuth_deg, first.azimuth_deg) >= APART_DEG) ?? others[0];
+  const latents = Array.from({ length: DRAWN }, fresh);
+  const sides = [];
+  for (const view of [first, second]) sides.push(byError(await tried(latents.map((z) => ({ z, view })))));
+  const good = ([...side]) => spread(side.slice(0, 5).map(({ error }) => error))[0];
+  let found = good(sides[0]) <= good(sides[1]) ? sides[0] : sides[1];
+
   for (let i = 0; i < ROUNDS; i++) {
     const parents = found.slice(0, PARENTS);
-    const spread = (of, atLeast) => {
-      const mean = parents.reduce((sum, one) => sum + of(one), 0) / PARENTS;
-      return [mean, Math.max(atLeast, Math.sqrt(parents.reduce((sum, one) => sum + (of(one) - mean) ** 2, 0) / PARENTS))];
+    const of = (read, least) => {
+      const [mean, deviation] = spread(parents.map(read));
+      return () => mean + Math.max(least, deviation) * normal();
     };
-    const born = ([mean, deviation]) => mean + deviation * normal();
-    const latent = Array.from({ length: model.zDim }, (_, at) => spread(({ z }) => z[at], (LEAST * (most - least)) / 2));
-    // Azimuths are near each other from the first round on, so they have a mean, across the seam of the circle, too.
-    const views = ranges.map(([from, to], at) => {
-      const key = ["azimuth_deg", "elevation_deg"][at];
-      return spread(({ view: seen }) => seen[key], at ? (to - from) / 8 : TURN_DEG / (1 + i / 2));
-    });
-    const next = Array.from({ length: BORN }, () => {
-      let [azimuth, elevation] = views.map(born);
-      if (!model.closes) azimuth = Math.min(high, Math.max(low, azimuth));
-      elevation = Math.min(ranges[1][1], Math.max(ranges[1][0], elevation));
-      return { z: inside(Float32Array.from(latent, born)), view: { ...rest, azimuth_deg: azimuth, elevation_deg: elevation } };
-    });
-    found = best([...parents, ...(await tried(next))]);
+    const numbers = Array.from({ length: model.zDim }, (_, at) => of(({ z }) => z[at], LEAST * width));
+    // Azimuths lie side by side from here on, and go on beyond the seam of the circle: they have a mean.
+    const azimuth = of(({ view }) => view.azimuth_deg, TURN_DEG / (1 + i / 2));
+    const elevation = of(({ view }) => view.elevation_deg, (heights[1] - heights[0]) / 8);
+    const born = Array.from({ length: BORN }, () => ({
+      z: Float32Array.from(numbers, (number) => clipped(number(), range)),
+      view: seen(azimuth(), elevation()),
+    }));
+    found = byError([...parents, ...(await tried(born))]);
   }
-  const [{ z, view: seen, error }] = found;
-  return { z: Float32Array.from(z), azimuth_deg: seen.azimuth_deg, elevation_deg: seen.elevation_deg, error };
+  const [{ z, view, error }] = found;
+  return { z, azimuth_deg: view.azimuth_deg, elevation_deg: view.elevation_deg, error };
 }
