@@ -5,9 +5,9 @@
 
 Debian's Chromium, headless, on the same machine as the server. "shell" is the browser's first contentful paint, "object" the time
 from the address to the first object on the canvas, medians of visits with an empty cache. The hand goes left and right over views
-that nobody has seen yet, a move each 16 ms, or as often as the browser takes them ("moves/s"). "views/s" are the different ones that
-were shown; the latency is from a move to the canvas that shows it. It asks for pip install 'holotf[serve,web]', playwright and
-chromium.
+that nobody has seen yet, a move each 16 ms, or as often as the browser takes them ("moves/s"). "views/s" are the different ones
+that were shown; the latency is from a move to the canvas that shows it. It asks for pip install 'holotf[serve,web]', playwright
+and chromium.
 """
 
 import contextlib
