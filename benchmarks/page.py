@@ -5,8 +5,9 @@
 
 Debian's Chromium, headless, on the same machine as the server. "shell" is the browser's first contentful paint, "object" the time
 from the address to the first object on the canvas, medians of visits with an empty cache. The hand goes left and right over views
-that nobody has seen yet, a move each 16 ms; "views/s" are the different ones that were shown, at most 62, and the latency is from a
-move to the canvas that shows it. It asks for pip install 'holotf[serve,web]', playwright and chromium.
+that nobody has seen yet, a move each 16 ms, or as often as the browser takes them ("moves/s"). "views/s" are the different ones
+that were shown; the latency is from a move to the canvas that shows it. It asks for pip install 'holotf[serve,web]', playwright
+and chromium.
 """
 
 import contextlib
@@ -30,7 +31,7 @@ from holotf import static_page
 MOVE_S = 0.016
 SWEEP = 60  # moves, each to the next view of the page's grid
 PIXELS = {"azimuth": 4, "elevation": 2}  # of the hand, a view
-COLUMNS = ["page", "shell ms", "object ms", "views/s", "p50 ms", "p95 ms", "MB"]
+COLUMNS = ["page", "shell ms", "object ms", "moves/s", "views/s", "p50 ms", "p95 ms", "MB"]
 
 
 def main() -> None:
@@ -86,14 +87,15 @@ def seen(browser: Any, address: str, args: Any) -> dict[str, str]:
     told = {f"{name} ms": f"{statistics.median(v[name] for v in visits):.0f}" for name in ("shell", "object")}
     latencies = visits[-1]["latencies"]
     p50, p95 = (statistics.quantiles(latencies, n=100, method="inclusive")[p - 1] for p in (50, 95))
-    return {**told, "views/s": f"{visits[-1]['views'] / visits[-1]['seconds']:.0f}", "p50 ms": f"{p50:.0f}", "p95 ms": f"{p95:.0f}"}
+    rates = {f"{name}/s": f"{visits[-1][name] / visits[-1]['seconds']:.0f}" for name in ("moves", "views")}
+    return {**told, **rates, "p50 ms": f"{p50:.0f}", "p95 ms": f"{p95:.0f}"}
 
 
 def visit(browser: Any, address: str, seconds: float) -> dict[str, Any]:
     """One visit with an empty cache, and so many seconds of dragging.
 
     Returns:
-      {"shell", "object": ms}, and where it dragged "views" (different ones shown), "seconds" and "latencies" (ms).
+      {"shell", "object": ms}, and where it dragged "moves", "views" (different ones shown), "seconds" and "latencies" (ms).
     """
     context = browser.new_context(reduced_motion="reduce")
     page = context.new_page()
@@ -114,7 +116,7 @@ def _dragged(page, seconds):
     page.mouse.move(x, y)
     page.mouse.down()
     page.evaluate("window.holotf.shown.splice(0)")
-    start, frames, way = time.perf_counter(), [], 1
+    start, frames, way, moves = time.perf_counter(), [], 1, 0
     while time.perf_counter() - start < seconds:
         y += PIXELS["elevation"]
         for _ in range(SWEEP):
@@ -122,13 +124,13 @@ def _dragged(page, seconds):
             moved = time.perf_counter()
             page.mouse.move(x, y)
             page.wait_for_timeout(max(0.0, 1e3 * (MOVE_S - (time.perf_counter() - moved))))
-        way = -way
+        way, moves = -way, moves + SWEEP
         frames += page.evaluate("window.holotf.shown.splice(0)")
     spent = time.perf_counter() - start
     page.mouse.up()
     views = [(frame["azimuth_deg"], frame["elevation_deg"]) for frame in frames]
     changes = 1 + sum(a != b for a, b in itertools.pairwise(views))
-    return {"views": changes, "seconds": spent, "latencies": [frame["latency_ms"] for frame in frames]}
+    return {"moves": moves, "views": changes, "seconds": spent, "latencies": [frame["latency_ms"] for frame in frames]}
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from configs import base  # noqa: E402
 from holotf import static_page  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
-SEEDS = (5, 17, 23, 42)  # kept on the strip; the first is on the stage
+SEEDS = (42, 5, 17, 23)  # kept on the strip; the first is on the stage
 VIEW = "azimuth_deg=40&elevation_deg=25"
 
 

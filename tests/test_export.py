@@ -260,11 +260,11 @@ def test_some_endpoints_alone_leave_out_the_weights_of_the_others(model, saved, 
     assert set(fewer.signatures) == {*names, "serving_default"}
     assert fewer.signatures["serving_default"].structured_outputs.keys() == {"z"}, "the first, as the model's is not there"
     whole = tf.saved_model.load(saved)
-    assert len(fewer.vars) == len(model.ema_generator.trainable_variables) < len(whole.vars)
+    assert len(fewer.vars) == len(model.ema_generator.variables) < len(whole.vars)
     views = {k: v for k, v in FEEDS.items() if k != "z"}
     drawn = [
-        model.signatures["render"](volume=model.signatures["volume"](z=FEEDS["z"])["volume"], z=FEEDS["z"], **views)["images"]
-        for model in (fewer, whole)
+        made.signatures["render"](volume=made.signatures["volume"](z=FEEDS["z"])["volume"], z=FEEDS["z"], **views)["images"]
+        for made in (fewer, whole)
     ]
     np.testing.assert_array_equal(*drawn)
     assert "encode" not in pathlib.Path(folder, "card.json").read_text()

@@ -14,14 +14,17 @@ from nursery import Program
 
 from holotf import models
 from holotf.export import export
+from holotf.models.gan import GAN
 
 
 def made(folder, **changes):
     """(model, its export) of a small config: its pixels depend on what they are to depend on."""
     model = models.build(small_config(**changes))
-    for v in model.generator.trainable_variables:
+    network = model.generator if isinstance(model, GAN) else model.decoder
+    for v in network.trainable_variables:
         v.assign(v * 5.0)
-    model.ema_generator.set_weights(model.generator.get_weights())
+    if isinstance(model, GAN):
+        model.ema_generator.set_weights(model.generator.get_weights())
     return model, export(model, str(folder))
 
 
