@@ -13,6 +13,7 @@ from holotf import data, files, run_folder, views
 from holotf.errors import UserError
 from holotf.models.base import SAMPLES, Classifying, Generative, Learner, Turnable
 from holotf.models.conditional import Conditional
+from holotf.models.posing import Posing
 
 CARD = "card.json"
 FORMAT = 1  # a reader refuses a higher one
@@ -125,6 +126,12 @@ def _about(model):
             "meaning": "an object before any turn: slices from the near one, rows from the top, columns from the left, features"
         },
     }
+    if isinstance(model, Posing):
+        about |= {
+            "azimuth_deg": {"range": [0.0, 360.0], "unit": "degrees", "meaning": "camera's, in the zero and sense of the labels"},
+            "elevation_deg": {"unit": "degrees", "meaning": "camera's; positive looks down"},
+            "confidence": {"range": [0.0, 1.0], "meaning": "length of the azimuth's mean direction: 0 where nothing is told"},
+        }
     if isinstance(model, Turnable):
         ranges = model.config.views
         about |= {
