@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from holotf.evaluators.pose_estimate import fitted
 from PIL import Image
 
 from benchmarks import measure
 from benchmarks.serving import serving
 from holotf.evaluators import regressor
+from holotf.evaluators.angles import fitted
 
 POSE = ("azimuth_deg", "elevation_deg")
 

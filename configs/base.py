@@ -1,7 +1,8 @@
 """Every default there is, with units. An experiment is this, changed where it differs.
 
 What every model has stands in COMMON; GAN adds what every GAN has, CONDITIONAL what those have that are told labels, ADAPTING what
-those have that learn from two domains, and HOLOGAN, DCGAN, VAE and the other names of models what each of them has. A model of
+those have that learn from two domains, CLASSES or POSES of what is learnt there, and HOLOGAN, DCGAN, VAE and the other names of
+models what each of them has. A model of
 your own brings a section of its own:
 `experiment(GAN, {"model": {"name": "mine", ...}})`.
 """
@@ -268,20 +269,37 @@ ADAPTING = {
         },  # labels are learnt in the source; in the target they only judge
     },
     "model": {
-        "network": "ganin",  # of the classifier: ganin, or baseline, or improved
+        "network": "ganin",  # ganin, or baseline, or improved
         "image_size": 32,  # px: 16 or more; of pixelda 32, 64 or 128
-        "classes": (),  # their names, in the order of the labels; (): as the labels of the source name them
     },
     "optim": {
-        "lr": 1e-4,  # of the classifier
+        "lr": 1e-4,  # of the network
         "beta_1": 0.9,
     },
     "train": {
         "domains": "both",  # both: adapts; source or target: its labels alone, the bounds of what adapting can do
     },
+}
+
+CLASSES = {
+    "model": {
+        "classes": (),  # their names, in the order of the labels; (): as the labels of the source name them
+    },
     "evaluate": {
         "best": "domain/information",  # which asks for no label of the target
         "tsne": 250,  # images of each domain in the t-SNE pictures, 20 or more; 0: no such pictures
+    },
+}
+
+POSES = {
+    "evaluate": {
+        "best": "pose_estimate/certainty",  # which asks for no label of the target
+        "pose_labels": (10, 50),  # labelled images to which the azimuth's zero and sense are fitted, each 2 or more
+        "pose_draws": 100,  # of so many images each, over which the error is a mean
+    },
+    "export": {  # predict gives azimuth_sense x what is read + azimuth_offset_deg
+        "azimuth_offset_deg": 0.0,  # degrees
+        "azimuth_sense": 1,  # or -1
     },
 }
 
@@ -332,8 +350,10 @@ SECTIONS = {
     "conditional_hologan": (GAN, HOLOGAN, CONDITIONAL, CONDITIONAL_HOLOGAN),
     "vae": (VAE,),
     "classifier": (CLASSIFIER,),
-    "dann": (ADAPTING, DANN),
-    "pixelda": (ADAPTING, PIXELDA),
+    "dann": (ADAPTING, CLASSES, DANN),
+    "pixelda": (ADAPTING, CLASSES, PIXELDA),
+    "pose_dann": (ADAPTING, DANN, POSES, {"model": {"name": "pose_dann"}}),
+    "pose_pixelda": (ADAPTING, PIXELDA, POSES, {"model": {"name": "pose_pixelda"}}),
 }
 
 

@@ -87,7 +87,7 @@ def _add_common_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _check_common_flags(args: argparse.Namespace) -> None:
-    if not 8 <= args.size <= 4096:
+    if args.size is not None and not 8 <= args.size <= 4096:
         raise UserError(f"--size {args.size}: use 8 to 4096 pixels (the models take 32, 64 or 128)")
     if args.workers < 0:
         raise UserError(f"--workers {args.workers}: use 1 or more, or 0 to work in this process alone")

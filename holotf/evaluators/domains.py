@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from holotf.evaluators import Evaluator, regressor
 from holotf.evaluators.probe import fitted, standardise
-from holotf.models.adaptation import Adapting
+from holotf.models.adaptation import ClassAdapting
 from holotf.pictures import scatter
 
 CHUNK = 250  # images looked at at once
@@ -32,7 +32,7 @@ class Judge(Evaluator):
     It shows `tsne_domains` and, where labels are known, `tsne_classes`: t-SNE (van der Maaten and Hinton 2008) of these features.
     """
 
-    MODEL = Adapting
+    MODEL = ClassAdapting
     BETTER: ClassVar = {
         "domain/information": max,
         "domain/entropy": min,

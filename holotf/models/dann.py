@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from holotf import losses
 from holotf.errors import require
 from holotf.layers.reversal import reverse
-from holotf.models.adaptation import Adapting, cross_entropy, share_right
+from holotf.models.adaptation import Adapting, ClassAdapting
 from holotf.models.base import make_weights, to_float
 
 SCHEDULES = ("ramp", "constant")
@@ -37,10 +37,10 @@ class DomainClassifier(keras.Model):
         return self.source(tf.nn.relu(self.hidden(features)))[:, 0]
 
 
-class DANN(Adapting):
-    """A classifier whose features a domain classifier, which reads them through a reversed gradient, is not to tell apart.
+class DomainAdversarial(Adapting):
+    """A network whose features a domain classifier, which reads them through a reversed gradient, is not to tell apart.
 
-    The features descend on L_class - lambda L_domain, the label predictor on L_class, the domain classifier on L_domain at full
+    The features descend on L_task - lambda L_domain, the label predictor on L_task, the domain classifier on L_domain at full
     rate (equations 13 to 15; for the last, section 5.2.2: "a fixed lambda = 1"). L_domain is a mean over the source's images plus
     one over the target's (equation 9).
 
@@ -53,7 +53,7 @@ class DANN(Adapting):
       UserError: a schedule, a weight or an order of updates that cannot be; as `Adapting`.
     """
 
-    PARTS: ClassVar = (*Adapting.PARTS, "domain_classifier", "domain_optimizer")
+    DOMAIN_PARTS: ClassVar = ("domain_classifier", "domain_optimizer")
 
     def __init__(self, config: ConfigDict):
         loss, train = config.loss, config.train
@@ -66,7 +66,7 @@ class DANN(Adapting):
         self.domain_optimizer = self._optimizer("domain", "d_lr", self.iterations, trained)
 
     def learning_rates(self) -> dict[str, float]:
-        """The rates now: {"class": float, "domain": float}."""
+        """The rates now: {TASK: float, "domain": float}."""
         return super().learning_rates() | {"domain": float(self.domain_optimizer.learning_rate)}
 
     def strength(self) -> tf.Tensor:
@@ -82,7 +82,7 @@ class DANN(Adapting):
 
     def adapt(self, batch: dict[str, dict[str, tf.Tensor]]) -> dict[str, tf.Tensor]:
         """One update of all parts: adds `loss/domain`, `accuracy/domain`, `lambda/domain`, `grad_norm/domain`."""
-        labels, strength, logs = batch["source"]["label"], self.strength(), {}
+        labels, strength, logs = batch["source"], self.strength(), {}
         first = self.config.train.updates == "alternating"
         with tf.GradientTape() as tape:
             images = tf.concat([batch[name]["image"] for name in ("source", "target")], axis=0)
@@ -90,11 +90,10 @@ class DANN(Adapting):
             if first:
                 with tape.stop_recording():
                     logs |= self._update_domain(features)
-            logits = self.network.told(features[: labels.shape[0]])
-            loss = cross_entropy(labels, logits)
+            outputs = self.network.told(tf.split(features, 2)[0])
+            loss = self.task_loss(labels, outputs)
             total = loss + self._domain_loss(reverse(features, strength))[0]
-        logs |= {"loss/class": loss, "accuracy/train": share_right(labels, logits), "lambda/domain": strength}
-        logs |= {"grad_norm/class": self._apply(tape, total, self.network.trainable_variables, self.class_optimizer)}
+        logs |= self._task_logs(labels, outputs, loss) | {"lambda/domain": strength} | self._update_network(tape, total)
         return logs if first else logs | self._update_domain(features)
 
     def _update_domain(self, features):
@@ -109,6 +108,12 @@ class DANN(Adapting):
         """(loss, logits of the source's half, of the target's) of features [2B, F]."""
         source, target = tf.split(self.domain_classifier(features), 2)
         return losses.bce_discriminator(source, target), source, target
+
+
+class DANN(DomainAdversarial, ClassAdapting):
+    """`DomainAdversarial`, of a classifier: the published one."""
+
+    PARTS: ClassVar = (*ClassAdapting.PARTS, *DomainAdversarial.DOMAIN_PARTS)
 
 
 def build(config: ConfigDict) -> DANN:

@@ -14,7 +14,7 @@ from holotf.errors import require
 from holotf.layers.convolution import Conv2D
 from holotf.layers.normalise import BatchNorm
 from holotf.layers.spectral import update_spectral_norms
-from holotf.models.adaptation import Adapting, cross_entropy
+from holotf.models.adaptation import Adapting, ClassAdapting
 from holotf.models.base import make_weights, to_float, to_uint8
 from holotf.models.dcgan import NORMS, SIZES, Discriminator
 from holotf.pictures import grid
@@ -75,13 +75,13 @@ class Generator(keras.Model):
         return tf.tanh(self.to_rgb(x))
 
 
-class PixelDA(Adapting):
-    """A generator that adapts images, a discriminator that has seen the target's, and a classifier of images before and after.
+class PixelAdapting(Adapting):
+    """A generator that adapts images, a discriminator that has seen the target's, and a network T of images before and after.
 
     min over G and T, max over D of lambda_adversarial L_d(D, G) + lambda_task L_t(G, T) + lambda_content L_c(G) (equation 3), in
     two steps: D and T with G as it is, then G with D and T as they are.
 
-    Deviation: the discriminator is DCGAN's (5x5 convolutions, no dropout) with noise on its images alone; the classifier has the
+    Deviation: the discriminator is DCGAN's (5x5 convolutions, no dropout) with noise on its images alone; T has the
     mean over adapted and source images, which is half of equation 5.
 
     Args:
@@ -91,7 +91,7 @@ class PixelDA(Adapting):
       UserError: a size, a norm or a weight that cannot be; as `Adapting`.
     """
 
-    PARTS: ClassVar = (*Adapting.PARTS, "generator", "discriminator", "g_optimizer", "d_optimizer")
+    DOMAIN_PARTS: ClassVar = ("generator", "discriminator", "g_optimizer", "d_optimizer")
 
     def __init__(self, config: ConfigDict):
         m, loss = config.model, config.loss
@@ -110,7 +110,7 @@ class PixelDA(Adapting):
         self.d_optimizer = self._optimizer("d", "d_lr", self.iterations, self.discriminator.trainable_variables)
 
     def learning_rates(self) -> dict[str, float]:
-        """The rates now: {"class": float, "g": float, "d": float}."""
+        """The rates now: {TASK: float, "g": float, "d": float}."""
         rates = {k: float(optimizer.learning_rate) for k, optimizer in (("g", self.g_optimizer), ("d", self.d_optimizer))}
         return super().learning_rates() | rates
 
@@ -131,17 +131,17 @@ class PixelDA(Adapting):
 
         `loss/g`, `loss/task` and `loss/content` are the generator's, weighted.
         """
-        source, target, labels = to_float(batch["source"]["image"]), to_float(batch["target"]["image"]), batch["source"]["label"]
+        source, target, labels = to_float(batch["source"]["image"]), to_float(batch["target"]["image"]), batch["source"]
         noise, settings = self._share(self.draw_noise, source.shape[0], 0), self.config.loss
         with tf.GradientTape() as tape:
             adapted = self.generator(source, noise, training=True)
             with tape.stop_recording():
                 logs = self._update_discriminator(target, adapted)
-                logs |= self._learn(tf.concat([source, adapted], axis=0), tf.tile(labels, [2]))
+                logs |= self._learn(tf.concat([source, adapted], axis=0), {n: tf.tile(labels[n], [2]) for n in self.LABELS})
             judged = self.discriminator(self._noisy(adapted, 2), training=True)["logits"]
             terms = {
                 "loss/g": settings.lambda_adversarial * losses.PAIRS[settings.gan][1](judged),
-                "loss/task": settings.lambda_task * cross_entropy(labels, self.network(adapted, training=True)),
+                "loss/task": settings.lambda_task * self.task_loss(labels, self.network(adapted, training=True)),
             }
             if settings.lambda_content > 0:
                 mask = tf.cast(tf.reduce_max(source, axis=-1, keepdims=True) > BLACK, tf.float32)
@@ -181,7 +181,7 @@ class PixelDA(Adapting):
         return {"adapted": grid(rows)}
 
     def served_variables(self) -> list[keras.Variable]:
-        """Those of the classifier, and of the generator where it learns."""
+        """Those of the network, and of the generator where it learns."""
         return [*self.network.variables, *(self.generator.variables if self.adapts else ())]
 
     def endpoints(self) -> dict:
@@ -200,6 +200,12 @@ class PixelDA(Adapting):
         """And of the noise that `adapt` takes."""
         told = "uniform: what an adapted image has that its source does not tell"
         return super().meanings() | {"noise": {"range": [-1.0, 1.0], "meaning": told}}
+
+
+class PixelDA(PixelAdapting, ClassAdapting):
+    """`PixelAdapting`, of a classifier: the published one."""
+
+    PARTS: ClassVar = (*ClassAdapting.PARTS, *PixelAdapting.DOMAIN_PARTS)
 
 
 def nearest(images: np.ndarray, among: np.ndarray) -> np.ndarray:

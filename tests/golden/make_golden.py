@@ -44,6 +44,7 @@ CASES = {
     "conditional_hologan": {"model.name": "conditional_hologan"},
     "dann": {"model.name": "dann"},
     "pixelda": {"model.name": "pixelda", "loss.lambda_content": 0.1},
+    "pose_dann": {"model.name": "pose_dann"},
 }
 
 

@@ -22,7 +22,8 @@ NAMES = ("dann", "pixelda")
 
 def config_of(name, source="", target="", **changes):
     small = {"z_dim": 4, "gf": 4, "df": 4, "blocks": 1}
-    config = small_config(**{"model.name": name, "evaluate.tsne": 20, "evaluate.images": 64, **changes})
+    shown = {} if name.startswith("pose") else {"evaluate.tsne": 20}
+    config = small_config(**{"model.name": name, "evaluate.images": 64, **shown, **changes})
     config.model.update({key: value for key, value in small.items() if key in config.model})
     config.data.sources.source.dir, config.data.sources.target.dir = str(source), str(target)
     return config
@@ -31,9 +32,10 @@ def config_of(name, source="", target="", **changes):
 def batch(n=8, label=3):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (2, n, 32, 32, 3)).astype(np.uint8)
-    labels = tf.constant(rng.integers(0, label, n))
+    labels = {"label": tf.constant(rng.integers(0, label, n))}
+    labels |= {name: tf.constant(rng.uniform(0, 60, n), tf.float32) for name in ("azimuth_deg", "elevation_deg")}
     return {
-        "source": {"image": tf.constant(images[0]), "label": labels},
+        "source": {"image": tf.constant(images[0]), **labels},
         "target": {"image": tf.constant(images[1])},
     }
 
@@ -207,7 +209,7 @@ def test_labels_of_the_target_are_never_read(name):
     assert same(*found)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, pytest.param("pose_dann", marks=pytest.mark.slow)])
 def test_two_replicas_equal_one(name):
     """SGD: Adam's first steps make a whole rate of rounding noise."""
     rates = {"optim.optimizer": "sgd", "optim.lr": 1e-2, "optim.d_lr": 1e-2, "optim.momentum": 0.0}
