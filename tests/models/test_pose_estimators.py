@@ -29,7 +29,7 @@ def config_of(folder="", name="pose_dann", **changes):
 @pytest.fixture(scope="module")
 def trained(furniture):
     """(config, model) that learnt poses of 480 images in a mirrored world with another zero: azimuths 40 degrees - their own."""
-    config = config_of(furniture, **{"model.network": "ganin", "train.domains": "source", "optim.lr": 1e-3, "train.kimg": 8.0})
+    config = config_of(furniture, **{"model.network": "ganin", "train.domains": "source", "optim.lr": 1e-3, "train.kimg": 5.0})
     config.train.batch_size, config.optim.decay_from = 32, 0.5
     source = data.open_sources(config.data)["source"]
     images, azimuth, elevation = map(tf.constant, regressor.labelled(source.builder, "train", "azimuth_deg", "elevation_deg"))
