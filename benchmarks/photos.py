@@ -47,6 +47,7 @@ def main() -> None:
         browser = started.chromium.launch(executable_path=chromium)
         page = browser.new_page()
         page.goto(address.partition("/v1/")[0])
+        page.locator("#photo").wait_for()  # it can be pressed: the page listens
         found = [sought(page, image) for image in images]
         browser.close()
     rows = [row(found, *truth)]

@@ -243,6 +243,18 @@ def test_whoever_goes_away_is_not_worked_for_any_further(server):
     assert server.counted(r"holotf_batch_rows_sum\{endpoint=\"render\"\}") - views < 180
 
 
+def test_no_answer_waits_for_a_delayed_acknowledgement(server):
+    """Of 40 ms, on a connection that is kept."""
+    seconds = []
+    with contextlib.closing(server.connection()) as connection:
+        for _ in range(20):
+            begun = time.monotonic()
+            connection.request("GET", f"{server.model}/card")
+            connection.getresponse().read()
+            seconds.append(time.monotonic() - begun)
+    assert sorted(seconds)[10] < 0.03
+
+
 def test_it_describes_itself(server):
     told = json.loads(server.ask("GET", "///openapi.json")[2])
     assert set(told["paths"]) >= {"/v1/models/chairs:predict", "/v1/models/chairs/versions/7/turntable", "/healthz"}
