@@ -42,15 +42,18 @@ class Gate:
             await self._app(scope, receive, send)
             return
         started, status = time.monotonic(), GONE
-
-        async def sent(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
         counted = scope["path"] not in ALWAYS
         self._count(counted)
+
+        async def sent(message: Message) -> None:
+            nonlocal status, counted
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            elif not message.get("more_body", False):  # answered: its client may ask again before this coroutine has ended
+                self._count(-counted)
+                counted = False
+            await send(message)
+
         try:
             refusal = await self._answered(scope, receive, sent)
             if refusal is not None and status == GONE:  # nothing was sent

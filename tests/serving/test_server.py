@@ -305,6 +305,22 @@ def test_a_full_queue_and_slow_requests_are_answered(narrow):
     assert narrow.ask("GET", "")[0] == 200
 
 
+def test_who_was_answered_may_ask_again_at_once(narrow):
+    """As many clients as the queue has places, each of which has one request in hand at a time."""
+
+    def statuses(_):
+        with contextlib.closing(narrow.connection()) as connection:
+            for _ in range(100):
+                connection.request("GET", f"{narrow.model}/image?seed=1")
+                answer = connection.getresponse()
+                answer.read()
+                yield answer.status
+
+    with concurrent.futures.ThreadPoolExecutor(2) as clients:
+        found = list(clients.map(lambda i: set(statuses(i)), range(2)))
+    assert found == [{200}, {200}]
+
+
 def test_pages_of_one_origin_may_ask(narrow):
     headers = narrow.ask("GET", "", headers={"Origin": "http://page.example"})[1]
     assert headers["access-control-allow-origin"] == "http://page.example"
