@@ -305,12 +305,13 @@ def test_a_search_finds_the_latent_and_the_side_of_a_picture(visit):
         const photo = pixels([0.5, -0.3, 0.8, 0], { azimuth_deg: 355, elevation_deg: 20 });
         const shares = [];
         const told = await explain(photo, model, (share) => shares.push(share));
-        return { ...told, z: [...told.z], shares, again: (await explain(photo, model)).error };
+        const again = await explain(photo, model);
+        return { ...told, z: [...told.z], again: [...again.z], shares };
     }""")
     assert abs((found["azimuth_deg"] - 355 + 180) % 360 - 180) < 10
     np.testing.assert_allclose(found["z"], [0.5, -0.3, 0.8, 0], atol=0.3)
     assert 10 <= found["elevation_deg"] <= 40
-    assert found["error"] == found["again"] < 6, "the same picture gives the same answer"
+    assert found["z"] == found["again"], "the same picture gives the same answer"
     assert found["shares"] == sorted(found["shares"])
     assert found["shares"][-1] == 1
 
@@ -328,7 +329,7 @@ def test_a_picture_of_ones_own_is_found_and_turned(visit, server):
     others = [opened(server.get("/image", seed=seed, azimuth_deg=40)) for seed in range(10, 18)]
     assert error(seen(page)) < min(map(error, others))
     told = int(page.locator("#alike").inner_text().split()[-3])
-    assert told == pytest.approx(error(seen(page)), abs=2)  # views lie on a grid, and the canvas shows what the grid has
+    assert told == pytest.approx(error(seen(page)), abs=1)  # it is rounded, and sums round otherwise in another batch
     before = page.evaluate("window.holotf.shown.at(-1)")
     drag(page, -40)
     wait(page, object=before["object"], azimuth_deg=(before["azimuth_deg"] + 20) % 360)

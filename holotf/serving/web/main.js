@@ -6,7 +6,7 @@
 import { Frames } from "./frames.js";
 import { Away, Model } from "./model.js";
 import { Kept, between, drawn, named, read, store, written } from "./objects.js";
-import { explain, pixels } from "./photo.js";
+import { apart, explain, pixels } from "./photo.js";
 import { STEPS, Turn } from "./turn.js";
 
 const DRAG_DEG = 0.5; // a pixel
@@ -212,10 +212,12 @@ async function photo(file) {
     say(`Looking for the object in your picture: ${Math.round(100 * share)} %`);
   };
   try {
-    const found = await explain(pixels(bitmap, model.size ?? picture.width), model, tell);
-    for (const key of ["azimuth_deg", "elevation_deg"]) turn.set(key, found[key]);
-    choose({ z: found.z });
-    $("alike").textContent = `The object most like your picture of what was tried: its pixels are off by ${Math.round(found.error)} of 255.`;
+    const wanted = pixels(bitmap, model.size ?? picture.width);
+    const { z, ...view } = await explain(wanted, model, tell);
+    for (const [key, value] of Object.entries(view)) turn.set(key, value);
+    const [shown] = await model.made([z], [turn.view()]);
+    choose({ z });
+    $("alike").textContent = `The object most like your picture of what was tried: its pixels are off by ${Math.round(apart(shown, wanted))} of 255.`;
   } catch (error) {
     if (error.name !== "AbortError") throw error;
   }

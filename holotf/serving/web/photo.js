@@ -24,7 +24,7 @@ export function pixels(picture, size) {
 }
 
 // Root mean square difference, of pixels in [0, 255].
-function apart(a, b) {
+export function apart(a, b) {
   let sum = 0;
   for (let i = 0; i < a.length; i++) sum += (a[i] - b[i]) ** 2;
   return Math.sqrt(sum / a.length);
@@ -39,7 +39,7 @@ function spread(values) {
   return [mean, Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length)];
 }
 
-// {z, azimuth_deg, elevation_deg, error}: of what was tried that whose image is most like `photo`, RGB of the model's size.
+// {z, azimuth_deg, elevation_deg}: of what was tried that whose image is most like `photo`, RGB of the model's size.
 //
 // First the latent in the middle, from all round; then others at the two azimuths that were most alike; then the cross-entropy
 // method (Rubinstein 1999): each round is drawn about the best so far. The same photo gives the same answer.
@@ -97,6 +97,6 @@ export async function explain(photo, model, tell = () => {}) {
     }));
     found = byError([...parents, ...(await tried(born))]);
   }
-  const [{ z, view, error }] = found;
-  return { z, azimuth_deg: view.azimuth_deg, elevation_deg: view.elevation_deg, error };
+  const [{ z, view }] = found;
+  return { z, azimuth_deg: view.azimuth_deg, elevation_deg: view.elevation_deg };
 }
