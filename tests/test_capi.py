@@ -65,7 +65,8 @@ def feeds():
     return {name: np.asarray(value, np.float32) for name, value in feeds.items()}
 
 
-@pytest.mark.parametrize("runner", [capi.generate_through_c, pytest.param(capi.generate_through_cli, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("runner", [capi.generate_through_c, capi.generate_through_cli])
 def test_equals_the_module_in_python(exported, feeds, runner, tmp_path):
     module, path = exported
     images = runner(path, feeds, tmp=tmp_path)
