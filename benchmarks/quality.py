@@ -37,10 +37,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 (default 3)")
     parser.add_argument("--kimg", type=float, default=64.0, help="thousand images that each run is trained on (default 64)")
     parser.add_argument("--every", type=float, default=8.0, help="thousand images from one evaluation to the next (default 8)")
+    parser.add_argument("--images", type=int, default=2000, help="made ones that KID is taken of (default 2000)")
     parser.add_argument("--bar", action="append", type=bar, metavar="METRIC=VALUE", help="to be met; may repeat")
     args = parser.parse_args()
     bars, folder, found = dict(args.bar or BARS), args.out / "quality" / args.data.name, {}
-    overrides = {"data.dir": args.data, "train.kimg": args.kimg, "evaluate.kimg": args.every, "evaluate.images": 2000}
+    overrides = {"data.dir": args.data, "train.kimg": args.kimg, "evaluate.kimg": args.every, "evaluate.images": args.images}
     with runs.alone(folder):
         for seed in range(args.seeds):  # a whole table after each seed
             for name in args.only:

@@ -60,7 +60,15 @@ def test_a_bar_that_is_none_is_refused(text):
 
 @pytest.mark.slow
 def test_the_table_comes_of_real_runs(squares, tmp_path):
-    arguments = [f"--data={squares}", "--only=dcgan", "--kimg=0.2", "--every=0.1", "--seeds=1", "--bar=kid/mean=10000"]
+    arguments = [
+        f"--data={squares}",
+        "--only=dcgan",
+        "--kimg=0.2",
+        "--every=0.1",
+        "--seeds=1",
+        "--images=64",
+        "--bar=kid/mean=10000",
+    ]
     benchmarked("quality", *arguments, f"--out={tmp_path}")
     told = json.loads(next(tmp_path.glob("quality-*.json")).read_text())
     assert told["rows"][0]["reached"] == "1 of 1"
