@@ -63,8 +63,8 @@ def test_the_table_comes_of_real_runs(squares, tmp_path):
     arguments = [
         f"--data={squares}",
         "--only=dcgan",
-        "--kimg=0.2",
-        "--every=0.1",
+        "--kimg=0.192",
+        "--every=0.096",
         "--seeds=1",
         "--images=64",
         "--bar=kid/mean=10000",
