@@ -7,7 +7,7 @@
 Data      `catalogue cifar10` downloads it; where only images are at hand:
           python -m data_prep folder --source ARCHIVE --crop none --size 32 --out data/cifar32
           (train/ and test/ become the splits, the folders in them the classes)
-Result    not run in full yet
+Result    improved, five of its ten epochs, seed 0: 79.7 % (docs/classifiers.md); the rest was not run yet
 An epoch is 50,000 images, and is followed by an evaluation on the 10,000 test images; the best checkpoint is kept.
 """
 
