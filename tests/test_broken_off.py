@@ -118,6 +118,7 @@ def test_a_full_disk_leaves_the_last_whole_checkpoint(squares, disk):
     assert sorted(os.listdir(kept.folder)) == ["checkpoint", "ckpt-0.data-00000-of-00001", "ckpt-0.index"], "what was begun is gone"
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_in_training_is_one_line_and_the_run_goes_on_when_there_is_room(squares, disk):
     folder, leave = disk
     leave(480_000)  # two checkpoints, and not the pictures beside them

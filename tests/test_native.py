@@ -138,6 +138,7 @@ def test_results_do_not_depend_on_the_number_of_threads():
     np.testing.assert_array_equal(one.y, many.y)
 
 
+@pytest.mark.slow
 @needs_kernels
 def test_the_tests_of_tiles_pass_on_emulated_ones():
     """What lays out, multiplies and shares the work, with the processor's own instructions or not."""

@@ -103,6 +103,7 @@ def test_killed_and_resumed_by_the_workdir_alone_equals_uninterrupted_bit_for_bi
     assert [n for n in names if not np.array_equal(a.get_tensor(n), b.get_tensor(n))] == []
 
 
+@pytest.mark.slow
 def test_the_workdir_alone_is_enough(copy):
     """To go on, for longer; the change is said, the rest is as it was."""
     done = run(f"--workdir={copy}", "--config.train.kimg=0.08")
@@ -166,6 +167,7 @@ def test_each_of_several_data_sets_has_to_be_what_it_was(squares, tmp_path):
         run_folder.reconcile(config, str(tmp_path), data.open_sources(config.data))
 
 
+@pytest.mark.slow
 def test_a_run_of_version_0_1_goes_on(squares, tmp_path):
     """It has no config.json: with its config it is taken as before, weight for weight, the optimizers' state too."""
     workdir = shutil.copytree(BEFORE, tmp_path / "run")
