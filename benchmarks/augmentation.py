@@ -32,22 +32,18 @@ def main() -> None:
     """Runs the study."""
     parser = measure.parser(__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, default=Path("data/cifar32"), help="a folder that data_prep wrote, with labels")
-    parser.add_argument("--only", nargs="+", default=list(ROWS), choices=list(ROWS), metavar="ROW", help=f"of {', '.join(ROWS)}")
-    parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 (default 3)")
+    runs.add_flags(parser, list(ROWS))
     parser.add_argument("--kimg", type=float, help="thousand images that each run is trained on; its config's if not given")
     args = parser.parse_args()
-    folder, found, accuracies = args.out / "augmentation" / args.data.name, {}, {}
+    folder = args.out / "augmentation" / args.data.name
     overrides = {"data.dir": args.data} | ({} if args.kimg is None else {"train.kimg": args.kimg})
-    with runs.alone(folder):
-        for seed in range(args.seeds):  # a whole table after each seed
-            for name in args.only:
-                config, changes = ROWS[name]
-                run = folder / f"{name}-{seed}"
-                result = runs.judged(run, config, overrides | changes | {"seed": seed})
-                found.setdefault(name, {})[run.name] = result
-                by_images = {images: metrics[METRIC] for images, metrics in curves.read(run).items()}
-                accuracies.setdefault(name, []).append(by_images)
-            write(found, accuracies, args)
+    for found in runs.of_seeds(folder, {name: ROWS[name] for name in args.only}, args.seeds, overrides):
+        write(found, {name: [by_images(folder / run) for run in results] for name, results in found.items()}, args)
+
+
+def by_images(run: Path) -> dict[int, float]:
+    """{images shown: accuracy on the test images} of a run."""
+    return {images: metrics[METRIC] for images, metrics in curves.read(run).items()}
 
 
 def row(name: str, results: dict[str, dict], accuracies: list[dict[int, float]]) -> dict[str, str | int]:

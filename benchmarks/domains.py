@@ -17,12 +17,7 @@ from pathlib import Path
 
 from benchmarks import curves, measure, runs
 
-METHODS = (
-    "source",
-    "dann",
-    "pixelda",
-    "target",
-)  # variants of configs/domains_digits.py, between the two bounds
+METHODS = ("source", "dann", "pixelda", "target")  # variants of configs/domains_digits.py, between the two bounds
 CRITERION, METRIC = "domain/information", "accuracy/top1"
 SHOWN = {"A-distance": "domain/a_distance", "source": "domain/source_accuracy"}  # columns of the chosen checkpoint
 
@@ -32,20 +27,20 @@ def main() -> None:
     parser = measure.parser(__doc__.partition("\n")[0])
     for domain, kind in (("source", "mnist"), ("target", "mnist_m")):
         parser.add_argument(f"--{domain}", type=Path, default=Path(f"data/{kind}32"), help="a folder that data_prep wrote, 32 px")
-    parser.add_argument("--only", nargs="+", default=list(METHODS), choices=METHODS, metavar="METHOD", help=", ".join(METHODS))
-    parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 (default 3)")
+    runs.add_flags(parser, METHODS)
     parser.add_argument("--kimg", type=float, help="thousand images of each domain to train on; the config's if not given")
     args = parser.parse_args()
-    pair, found = f"{args.source.name}-{args.target.name}", {}
+    pair = f"{args.source.name}-{args.target.name}"
+    folder, methods = args.out / "domains" / pair, {method: (f"domains_digits:{method}", {}) for method in args.only}
     overrides = {f"data.sources.{name}.dir": getattr(args, name) for name in ("source", "target")}
     overrides |= {} if args.kimg is None else {"train.kimg": args.kimg}
-    with runs.alone(args.out / "domains" / pair):
-        for seed in range(args.seeds):  # a whole table after each seed
-            for method in args.only:
-                folder = args.out / "domains" / pair / f"{method}-{seed}"
-                result = runs.judged(folder, f"domains_digits:{method}", overrides | {"seed": seed})
-                found.setdefault(method, {})[folder.name] = result | {"choices": choices(list(curves.read(folder).values()))}
-            write(pair, found, args)
+    for found in runs.of_seeds(folder, methods, args.seeds, overrides):
+        write(pair, {method: with_choices(folder, results) for method, results in found.items()}, args)
+
+
+def with_choices(folder: Path, results: dict[str, dict]) -> dict[str, dict]:
+    """{run: result}, and to each result its `choices`."""
+    return {run: result | {"choices": choices(list(curves.read(folder / run).values()))} for run, result in results.items()}
 
 
 def choices(found: list[dict[str, float]]) -> dict[str, dict[str, float]]:

@@ -41,26 +41,35 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="for which the hand drags (default 10)")
     parser.add_argument("--visits", type=int, default=5, help="of which the medians are taken (default 5)")
     args = parser.parse_args()
-    try:
-        from playwright import sync_api
-    except ModuleNotFoundError:
-        raise SystemExit("error: playwright is not installed: pip install 'holotf[test]'") from None
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        raise SystemExit("error: there is no chromium: apt install chromium")
     rows = []
-    with tempfile.TemporaryDirectory() as scratch, sync_api.sync_playwright() as started:
+    with tempfile.TemporaryDirectory() as scratch, chromium() as browser:
         folder = Path(scratch, "page")
         static_page.write(args.model, str(folder), base.get_config().export)
         megabytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
-        browser = started.chromium.launch(executable_path=chromium)
         with serving(args.model, {}) as address:
             rows.append({"page": "with the server", **seen(browser, address.partition("/v1/")[0], args), "MB": ""})
         with published(folder) as address:
             rows.append({"page": "static", **seen(browser, address, args), "MB": f"{megabytes:.1f}"})
         version = browser.version
-        browser.close()
     measure.report("page", rows, COLUMNS, args.out, model=args.model, chromium=version, seconds=args.seconds)
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Any]:
+    """Debian's Chromium, headless: Playwright's `Browser`.
+
+    Raises:
+      SystemExit: Playwright, or Chromium, is not installed.
+    """
+    try:
+        from playwright import sync_api
+    except ModuleNotFoundError:
+        raise SystemExit("error: playwright is not installed: pip install 'holotf[test]'") from None
+    path = shutil.which("chromium")
+    if path is None:
+        raise SystemExit("error: there is no chromium: apt install chromium")
+    with sync_api.sync_playwright() as started, started.chromium.launch(executable_path=path) as browser:
+        yield browser
 
 
 @contextlib.contextmanager

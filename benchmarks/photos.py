@@ -9,7 +9,6 @@ and one zero of the azimuth are fitted to all of them together, since a model ha
 """
 
 import io
-import shutil
 import statistics
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from benchmarks import measure
+from benchmarks.page import chromium
 from benchmarks.serving import serving
 from holotf.evaluators import regressor
 from holotf.evaluators.angles import fitted
@@ -34,22 +34,13 @@ def main() -> None:
     parser.add_argument("--model", default="demo/chairs", help="an export of a model that turns (default demo/chairs)")
     parser.add_argument("--count", type=int, default=48, help="of test images (default 48)")
     args = parser.parse_args()
-    try:
-        from playwright import sync_api
-    except ModuleNotFoundError:
-        raise SystemExit("error: playwright is not installed: pip install 'holotf[test]'") from None
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        raise SystemExit("error: there is no chromium: apt install chromium")
     builder = tfds.builder_from_directory(str(args.data))
     images, *truth = regressor.labelled(builder, "test", *POSE, count=args.count)
-    with serving(args.model, {}) as address, sync_api.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=chromium)
+    with serving(args.model, {}) as address, chromium() as browser:
         page = browser.new_page()
         page.goto(address.partition("/v1/")[0])
         page.locator("#photo").wait_for()  # it can be pressed: the page listens
         found = [sought(page, image) for image in images]
-        browser.close()
     rows = [row(found, *truth)]
     measure.report("photos", rows, list(rows[0]), args.out, model=args.model, data=str(args.data), found=found)
 

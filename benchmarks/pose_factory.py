@@ -45,27 +45,20 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, metavar="RUN", help="folder of a trained HoloGAN")
     parser.add_argument("--target", type=Path, default=Path("data/blocks32"), help="real images with poses, that data_prep wrote")
     parser.add_argument("--count", type=int, default=12_500, help="images that are drawn, a fifth of them test (default 12500)")
-    parser.add_argument("--only", nargs="+", default=list(USUAL), choices=ROWS, metavar="ROW", help=", ".join(ROWS))
-    parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 (default 3)")
+    runs.add_flags(parser, ROWS, USUAL)
     parser.add_argument("--kimg", type=float, default=320.0, help="thousand images of each domain to train on (default 320)")
     args = parser.parse_args()
     try:
         folder = args.out / "pose_factory" / f"{args.run.absolute().name}-{digest(args.run / 'saved_model')}"
     except UserError as error:
         parser.error(str(error))
-    found = {}
     with runs.alone(folder):
         source = drawn(args.run / "saved_model", args.count, folder)
-        for seed in range(args.seeds):  # a whole table after each seed
-            for row in args.only:
-                config, changes = experiment(row, args.kimg)
-                changes |= {"data.sources.source.dir": source, "seed": seed, "model.image_size": size(source)}
-                changes["data.sources.target.split"] = changes.pop("split")
-                result = runs.judged(folder / f"{row}-{seed}", config, changes | {"data.sources.target.dir": args.target})
-                found.setdefault(row, {})[f"{row}-{seed}"] = result
-            table = rows(found)
-            about = {"run": str(args.run), "target": str(args.target), "runs": found}
-            measure.report(f"pose_factory-{folder.name}", table, list(table[0]), args.out, **about)
+    overrides = {"data.sources.source.dir": source, "data.sources.target.dir": args.target, "model.image_size": size(source)}
+    for found in runs.of_seeds(folder, {row: experiment(row, args.kimg) for row in args.only}, args.seeds, overrides):
+        table = rows(found)
+        about = {"run": str(args.run), "target": str(args.target), "runs": found}
+        measure.report(f"pose_factory-{folder.name}", table, list(table[0]), args.out, **about)
 
 
 def digest(exported: Path) -> str:
@@ -83,16 +76,8 @@ def digest(exported: Path) -> str:
 def drawn(exported: Path, count: int, folder: Path) -> Path:
     """The data set that an export draws, made where it is missing."""
     out = folder / f"generated-{count}"
-    command = [
-        sys.executable,
-        "-m",
-        "data_prep",
-        "generated",
-        f"--model={exported}",
-        f"--count={count}",
-        "--test=20%",
-        f"--out={out}",
-    ]
+    flags = [f"--model={exported}", f"--count={count}", "--test=20%", f"--out={out}"]
+    command = [sys.executable, "-m", "data_prep", "generated", *flags]
     if code := subprocess.run(command, check=False).returncode:
         raise SystemExit(code)
     return out
@@ -105,16 +90,16 @@ def size(data: Path) -> int:
 
 
 def experiment(row: str, kimg: float) -> tuple[str, dict[str, object]]:
-    """(config, what of it is changed) of a row; `split` is of the target.
+    """(config, what of it is changed) of a row.
 
     Few labels are all in one batch, or nearly so, and are learnt by heart in a quarter of the updates.
     """
     if row not in FEW:
-        return f"pose_factory:{row}", {"train.kimg": kimg, "split": "train"}
+        return f"pose_factory:{row}", {"train.kimg": kimg, "data.sources.target.split": "train"}
     count = int(row.removeprefix("real-"))
     batch = min(count, 32)
-    kept = {"train.batch_size": batch, "train.kimg": kimg / 4 * batch / 32, "split": f"train[:{count}]"}
-    return "pose_factory:real", kept | {"train.checkpoint_kimg": 1e6, "train.sample_kimg": 1e6}
+    few = {"train.batch_size": batch, "train.kimg": kimg / 4 * batch / 32, "data.sources.target.split": f"train[:{count}]"}
+    return "pose_factory:real", few | {"train.checkpoint_kimg": 1e6, "train.sample_kimg": 1e6}
 
 
 def rows(found: dict[str, dict[str, dict]]) -> list[dict[str, str | int]]:

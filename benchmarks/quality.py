@@ -33,23 +33,16 @@ def main() -> None:
     """Runs what is asked for."""
     parser = measure.parser(__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, default=Path("data/blocks32"), help="what data_prep blocks wrote, 32 px")
-    parser.add_argument("--only", nargs="+", default=list(ROWS), choices=list(ROWS), metavar="ROW", help=f"of {', '.join(ROWS)}")
-    parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 (default 3)")
+    runs.add_flags(parser, list(ROWS))
     parser.add_argument("--kimg", type=float, default=64.0, help="thousand images that each run is trained on (default 64)")
     parser.add_argument("--every", type=float, default=8.0, help="thousand images from one evaluation to the next (default 8)")
     parser.add_argument("--images", type=int, default=2000, help="made ones that KID is taken of (default 2000)")
     parser.add_argument("--bar", action="append", type=bar, metavar="METRIC=VALUE", help="to be met; may repeat")
     args = parser.parse_args()
-    bars, folder, found = dict(args.bar or BARS), args.out / "quality" / args.data.name, {}
+    bars, folder = dict(args.bar or BARS), args.out / "quality" / args.data.name
     overrides = {"data.dir": args.data, "train.kimg": args.kimg, "evaluate.kimg": args.every, "evaluate.images": args.images}
-    with runs.alone(folder):
-        for seed in range(args.seeds):  # a whole table after each seed
-            for name in args.only:
-                config, changes = ROWS[name]
-                run = folder / f"{name}-{seed}"
-                result = runs.judged(run, config, overrides | changes | {"seed": seed})
-                found.setdefault(name, {})[run.name] = result | {"evaluations": timed(curves.read(run), result["images_per_s"])}
-            write(found, bars, args)
+    for found in runs.of_seeds(folder, {name: ROWS[name] for name in args.only}, args.seeds, overrides):
+        write({name: with_evaluations(folder, results) for name, results in found.items()}, bars, args)
 
 
 def bar(text: str) -> tuple[str, float]:
@@ -61,6 +54,13 @@ def bar(text: str) -> tuple[str, float]:
         return metric, float(value)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}: use METRIC=VALUE, such as kid/mean=15") from None
+
+
+def with_evaluations(folder: Path, results: dict[str, dict]) -> dict[str, dict]:
+    """{run: result}, and to each result its `evaluations`."""
+    return {
+        run: result | {"evaluations": timed(curves.read(folder / run), result["images_per_s"])} for run, result in results.items()
+    }
 
 
 def timed(evaluations: dict[int, dict[str, float]], images_per_s: float) -> list[dict[str, float]]:

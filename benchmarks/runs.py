@@ -1,12 +1,13 @@
 """Runs of `main.py` that benchmarks ask for: trained, judged, remembered; what is finished is not done again."""
 
+import argparse
 import contextlib
 import json
 import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -31,6 +32,39 @@ def alone(folder: Path) -> Iterator[None]:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def add_flags(parser: argparse.ArgumentParser, rows: Sequence[str], usual: Sequence[str] | None = None) -> None:
+    """The flags of a table of rows over seeds, --only and --seeds; `usual`: the rows if --only is not given, all if None."""
+    told = ", ".join(rows)
+    parser.add_argument("--only", nargs="+", default=list(usual or rows), choices=rows, metavar="ROW", help=f"of {told}")
+    parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 (default 3)")
+
+
+def of_seeds(
+    folder: Path, rows: dict[str, tuple[str, dict[str, object]]], seeds: int, overrides: dict[str, object]
+) -> Iterator[dict[str, dict[str, dict]]]:
+    """Trains and judges every row with every seed, `judged` in FOLDER/ROW-SEED; nobody else works in the folder meanwhile.
+
+    Args:
+      folder: of the runs.
+      rows: {row: (config, what it changes of it)}.
+      seeds: how many, from 0.
+      overrides: of all rows; a row's own changes go before them.
+
+    Yields:
+      {row: {run: result}}, a whole table after each seed.
+
+    Raises:
+      SystemExit: as `alone` and `judged` do.
+    """
+    found = {row: {} for row in rows}
+    with alone(folder):
+        for seed in range(seeds):
+            for row, (config, changes) in rows.items():
+                run = f"{row}-{seed}"
+                found[row][run] = judged(folder / run, config, overrides | changes | {"seed": seed})
+            yield found
 
 
 def judged(folder: Path, config: str, overrides: dict[str, object]) -> dict:

@@ -171,7 +171,7 @@ HOLOGAN = {
 
 PUBLISHED = {  # what makes of HOLOGAN the released code's networks and schedule
     "model": {"variant": "official", "renderer": "projection", "instance_norm": True},
-    "loss": {"lambda_azimuth": 0.0},
+    "loss": {"lambda_azimuth": 0.0, "lambda_elevation": 0.0},
     "train": {"g_steps": 2},
 }
 

@@ -6,13 +6,12 @@ python docs/make_page_pictures.py asks for pip install 'holotf[serve,web]', play
 import sys
 import tempfile
 from pathlib import Path
-
-from playwright import sync_api
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.page import published  # noqa: E402
+from benchmarks.page import chromium, published  # noqa: E402
 from benchmarks.serving import serving  # noqa: E402
 from configs import base  # noqa: E402
 from holotf import static_page  # noqa: E402
@@ -25,17 +24,15 @@ VIEW = "azimuth_deg=40&elevation_deg=25"
 def main() -> None:
     """Draws both."""
     model = str(ROOT / "demo" / "chairs")
-    with tempfile.TemporaryDirectory() as scratch, sync_api.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path="/usr/bin/chromium")
+    with tempfile.TemporaryDirectory() as scratch, chromium() as browser:
         with serving(model, {}) as address:
             picture(browser, address.partition("/v1/")[0], "page.png", {"width": 1000, "height": 690}, "light")
         static_page.write(model, f"{scratch}/page", base.get_config().export)
         with published(Path(scratch, "page")) as address:
             picture(browser, address, "page_phone.png", {"width": 390, "height": 844}, "dark")
-        browser.close()
 
 
-def picture(browser: sync_api.Browser, address: str, name: str, size: dict[str, int], scheme: str) -> None:
+def picture(browser: Any, address: str, name: str, size: dict[str, int], scheme: str) -> None:
     """A screenshot of a window, some objects kept."""
     page = browser.new_page(viewport=size, color_scheme=scheme, reduced_motion="reduce")
     for seed in (*reversed(SEEDS), SEEDS[0]):
@@ -48,7 +45,7 @@ def picture(browser: sync_api.Browser, address: str, name: str, size: dict[str, 
     page.close()
 
 
-def shown(page: sync_api.Page, seed: int) -> None:
+def shown(page: Any, seed: int) -> None:
     """Waits for an object."""
     while page.evaluate("window.holotf?.shown.at(-1)?.object") != f"seed={seed}":
         page.wait_for_timeout(20)

@@ -52,12 +52,20 @@ def in_terminal() -> bool:
 def progress(**options: Any) -> tqdm:
     """A bar of tqdm, with its options, in a terminal; elsewhere a line every ten seconds."""
     if sys.stderr is None:
-        return tqdm(**options | {"disable": True})
+        return _Bar(**options | {"disable": True})
     if in_terminal():
-        return tqdm(mininterval=0.5, **options)
+        return _Bar(mininterval=0.5, **options)
     told = "{n_fmt} of {total_fmt}{unit}, {rate_fmt}, {elapsed} gone, {remaining} left{postfix}"
     told = "{desc}: " + told if options.get("desc") else told
-    return tqdm(mininterval=LINES_S, miniters=1, file=_Lines(), bar_format=told, **options)
+    return _Bar(mininterval=LINES_S, miniters=1, file=_Lines(), bar_format=told, **options)
+
+
+class _Bar(tqdm):
+    """One that Ctrl-C may break off while it is made: what is half made has nothing to close, and tqdm would trip over it."""
+
+    def __del__(self):
+        if hasattr(self, "start_t"):  # which is set last
+            super().__del__()
 
 
 class _Lines:

@@ -35,10 +35,11 @@ def test_a_row_is_the_median_of_its_runs_and_tells_the_worst():
 
 
 def test_few_labels_are_of_the_targets_training_images():
-    assert pose_factory.experiment("dann", 320.0) == ("pose_factory:dann", {"train.kimg": 320.0, "split": "train"})
+    split = "data.sources.target.split"
+    assert pose_factory.experiment("dann", 320.0) == ("pose_factory:dann", {"train.kimg": 320.0, split: "train"})
     config, changes = pose_factory.experiment("real-10", 320.0)
     assert config == "pose_factory:real"
-    assert changes["split"] == "train[:10]"
+    assert changes[split] == "train[:10]"
     assert changes["train.kimg"] / changes["train.batch_size"] == pytest.approx(320 / 4 / 32), "a quarter of the updates"
     assert pose_factory.experiment("real-50", 320.0)[1]["train.batch_size"] == 32
 

@@ -1,6 +1,7 @@
 """Time to quality: which evaluation counts, the table, and, in small, a real training."""
 
 import argparse
+import importlib
 import json
 import math
 
@@ -25,6 +26,13 @@ def test_every_row_changes_what_its_config_has():
             section, _, name = key.partition(".")
             known[section][name] = value  # ml_collections refuses other keys and types
     assert quality.PUBLISHED["model.renderer"] == "projection"
+
+
+def test_the_published_model_has_no_head_but_the_latents():
+    config = importlib.import_module("configs.hologan_blocks").get_config()
+    config.update_from_flattened_dict(quality.PUBLISHED)
+    assert config.loss.lambda_identity > 0
+    assert all(config.loss[name] == 0 for name in ("lambda_azimuth", "lambda_elevation", "lambda_style"))
 
 
 def test_it_is_reached_where_all_bars_hold_at_once():
@@ -60,16 +68,8 @@ def test_a_bar_that_is_none_is_refused(text):
 
 @pytest.mark.slow
 def test_the_table_comes_of_real_runs(squares, tmp_path):
-    arguments = [
-        f"--data={squares}",
-        "--only=dcgan",
-        "--kimg=0.192",
-        "--every=0.096",
-        "--seeds=1",
-        "--images=64",
-        "--bar=kid/mean=10000",
-    ]
-    benchmarked("quality", *arguments, f"--out={tmp_path}")
+    asked = ["--only=dcgan", "--kimg=0.192", "--every=0.096", "--seeds=1", "--images=64", "--bar=kid/mean=10000"]
+    benchmarked("quality", f"--data={squares}", *asked, f"--out={tmp_path}")
     told = json.loads(next(tmp_path.glob("quality-*.json")).read_text())
     assert told["rows"][0]["reached"] == "1 of 1"
     (run,) = told["runs"]["dcgan"].values()

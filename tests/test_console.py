@@ -1,6 +1,7 @@
 """What a command shows: in a terminal, in a file, and of what is not ours."""
 
 import contextlib
+import gc
 import os
 import pty
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import termios
 
+import pytest
 from absl import logging
 from conftest import ROOT
 
@@ -55,6 +57,19 @@ def test_what_a_crash_says_is_shown():
     )
     done = python(program, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (-signal.SIGABRT, "F0000 no AVX\n")
+
+
+def test_a_bar_that_is_broken_off_while_it_is_made_leaves_no_trace(monkeypatch):
+    def interrupted(self, instance):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(console.tqdm, "_get_free_pos", interrupted)
+    said = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    with pytest.raises(KeyboardInterrupt):
+        console.progress(total=3)
+    gc.collect()
+    assert not said
 
 
 def test_without_a_standard_error_it_works_in_silence():

@@ -252,7 +252,7 @@ def test_no_answer_waits_for_a_delayed_acknowledgement(server):
             connection.request("GET", f"{server.model}/card")
             connection.getresponse().read()
             seconds.append(time.monotonic() - begun)
-    assert sorted(seconds)[10] < 0.03
+    assert min(seconds[10:]) < 0.03  # the first are acknowledged at once
 
 
 def test_it_describes_itself(server):

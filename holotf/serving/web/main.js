@@ -214,6 +214,8 @@ async function photo(file) {
   try {
     const wanted = pixels(bitmap, model.size ?? picture.width);
     const { z, ...view } = await explain(wanted, model, tell);
+    if (turn.playing) play(false);
+    say("");
     for (const [key, value] of Object.entries(view)) turn.set(key, value);
     const [shown] = await model.made([z], [turn.view()]);
     choose({ z });
