@@ -31,11 +31,11 @@ def temporary(path: str | os.PathLike) -> Iterator[str]:
         _remove(name)
 
 
-def write(path: str | os.PathLike, text: str) -> None:
-    """Writes text under a temporary name and then renames it: a reader finds the old file or the new one."""
+def write(path: str | os.PathLike, content: str | bytes) -> None:
+    """Writes text or bytes under a temporary name and then renames it: a reader finds the old file or the new one."""
     with temporary(path) as name:
-        with open(name, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(name, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
         os.replace(name, path)
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from holotf import conditions, inversion, surface, views
+from holotf import conditions, files, inversion, surface, views
 from holotf.errors import UserError, require
 from holotf.models.base import Generative, Learner, Turnable, Volumetric
 from holotf.models.conditional import Conditional
-from holotf.pictures import captioned, grid, sheet_and_film, write
+from holotf.pictures import captioned, depth_pictures, grid, sheet_and_film, write
 from holotf.run_folder import restore
 
 
@@ -85,7 +85,7 @@ def generate(model: Generative, settings: ConfigDict, folder: str) -> list[str]:
             closed = name == "azimuth_deg" and model.turns_fully
             film = sweep if closed else np.concatenate([sweep, sweep[:, ::-1]], axis=1)  # there and back
             written += sheet_and_film(folder, f"sweep_{name.removesuffix('_deg')}", sweep, film)
-    if isinstance(model, Volumetric):
+    if isinstance(model, Volumetric) and model.solid:
         written += _solid(model, latents, names, settings, folder)
     path = model.interpolate(latents, settings.frames)  # [N,K,H,W,3], from each object to the next
     written += sheet_and_film(folder, "interpolation", path, path.reshape(1, -1, *path.shape[2:]))
@@ -111,21 +111,20 @@ def _labelled(model, settings, latents, names):
 
 def _solid(model, latents, names, settings, folder):
     """Depth maps and meshes of objects that have a density; the paths written."""
-    density = model.absorption(model.volume(latents))
-    if density is None:
-        return []
+    volumes = model.volume(latents)
     asked = views.sweep(model.config.views, "azimuth_deg", settings.frames)
-    depths = as_pictures(model.depths(latents, asked), model.config.model.image_size)
-    written = sheet_and_film(folder, "depth_azimuth", depths, depths)
-    if surface.available():
-        named = {f"object_{name}": z for name, z in zip(names, latents, strict=True)}
-        return written + surface.write(model, named, density.numpy(), folder)
-    print("no meshes: pip install 'holotf[mesh]'")
+    depths = np.stack([model.look(volume[np.newaxis], asked)[0].numpy() for volume in volumes])  # [N,K,h,w]
+    film = depth_pictures(depths.reshape(-1, *depths.shape[2:]), model.config.model.image_size)
+    film = film.reshape(*depths.shape[:2], *film.shape[1:])
+    written = sheet_and_film(folder, "depth_azimuth", film, film)
+    if not surface.available():
+        print("no meshes: pip install 'holotf[mesh]'")
+        return written
+    asked = surface.photographed(model.config.views)
+    for name, z, density in zip(names, latents, model.absorption(volumes).numpy(), strict=True):
+        mesh = surface.mesh(density, model.sample(z[np.newaxis], asked).numpy(), asked)
+        if mesh is not None:
+            path = os.path.join(folder, f"object_{name}.glb")
+            files.write(path, mesh)
+            written.append(path)
     return written
-
-
-def as_pictures(depths: np.ndarray, size: int) -> np.ndarray:
-    """Depths float32 [..., h, w] in [-1, 1] -> grey pictures, uint8 [..., size, size, 3], enlarged bilinearly."""
-    flat = tf.image.resize(depths.reshape(-1, *depths.shape[-2:], 1), [size, size], "bilinear").numpy()
-    grey = np.round((np.clip(flat, -1.0, 1.0) + 1.0) * 127.5).astype(np.uint8)
-    return grey.repeat(3, axis=-1).reshape(*depths.shape[:-2], size, size, 3)

@@ -102,6 +102,13 @@ def scatter(points: np.ndarray, groups: np.ndarray, names: Sequence[str]) -> np.
     return np.concatenate([np.asarray(canvas), key], axis=1)
 
 
+def depth_pictures(depths: np.ndarray, size: int) -> np.ndarray:
+    """Depths float32 [N, h, w] in [-1, 1] -> grey pictures, uint8 [N, size, size, 3], enlarged bilinearly; nearer is lighter."""
+    large = np.stack([Image.fromarray(depth).resize((size, size), Image.Resampling.BILINEAR) for depth in depths])
+    grey = np.round((np.clip(large, -1.0, 1.0) + 1.0) * 127.5).astype(np.uint8)
+    return grey[..., np.newaxis].repeat(3, axis=-1)
+
+
 def _written(picture, words, ink=(0, 0, 0)):
     """A uint8 picture with words on it: [(x, y, text)], in px from the top left."""
     canvas = Image.fromarray(np.ascontiguousarray(picture))

@@ -109,7 +109,8 @@ def write_model(model: Exported, folder: Path, weights: str) -> dict:
     endpoints, default = model.endpoints, model.endpoints.get("serving_default")
     if default is None or "z" not in default.inputs or "images" not in default.outputs:
         raise UserError(f"export.format='web': {model.name} makes no images of latents: there is nothing to show")
-    names = ["volume", "render"] if {"volume", "render"} <= set(endpoints) else [default.name]
+    halves = {"volume", "render"} <= set(endpoints)
+    names = [name for name in ("volume", "render", "depth") if name in endpoints] if halves else [default.name]
     parts = {name: onnx_model.convert(endpoints[name].function, weights) for name in names}
     worst, mean = _differences(model, parts)
     if worst > MOST:
@@ -146,7 +147,12 @@ def _differences(model, parts):
             views = {key: np.float32(rng.uniform(*pair))[np.newaxis] for key, pair in limits.items()}
             images = last({**volume, "z": z, **views})["images"]
             found.append(images.astype(int) - default({"z": z, **views})["images"])
-    return int(np.abs(found).max()), float(np.abs(found).mean())
+            if "depth" in run:
+                near = run["depth"]({**volume, **views})["depth"]
+                near -= model.endpoints["depth"]({**model.endpoints["volume"]({"z": z}), **views})["depth"]
+                found.append(np.round(127.5 * near).astype(int))  # as the page shows it
+    apart = np.abs(np.concatenate([differences.ravel() for differences in found]))
+    return int(apart.max()), float(apart.mean())
 
 
 def _latents(endpoint, folder):

@@ -1,13 +1,10 @@
 """The surface of a generated object: from its density to a triangle mesh whose colours are those of its pictures."""
 
-import os
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import tensorflow as tf
 
-from holotf import files, views
-from holotf.layers.rigid import rotation
-from holotf.models.base import Turnable
+from holotf import views
 
 FINER = 4  # samples per voxel and axis, between which the surface is laid
 PHOTOGRAPHS = 16  # from equal steps of the azimuths, at either end of the elevations: whence the colours come
@@ -24,34 +21,33 @@ def available() -> bool:
     return True
 
 
-def write(model: Turnable, objects: dict[str, tf.Tensor], densities: np.ndarray, folder: str) -> list[str]:
-    """Writes NAME.glb of each object: binary glTF, y up, the object's front toward +z, its volume from -1 to 1.
+def photographed(ranges: Mapping[str, Sequence[float]]) -> np.ndarray:
+    """The views in which an object's colours are looked for, [K, 6]; `ranges` of views as a config or a card has them."""
+    centred = {"scale": 1.0, "x": 0.0, "y": 0.0, "z": 0.0}
+    ends = sorted(set(ranges["elevation_deg"]))
+    return np.concatenate([views.sweep(ranges, "azimuth_deg", PHOTOGRAPHS, elevation_deg=end, **centred) for end in ends])
+
+
+def mesh(density: np.ndarray, images: np.ndarray, asked: np.ndarray) -> bytes | None:
+    """A binary glTF file: y up, the object's front toward +z, its volume from -1 to 1, a colour for each vertex.
 
     Args:
-      model: made the objects.
-      objects: {name: latent [Z]}.
-      densities: [N, n, n, n], of each of them.
-      folder: where the files go.
+      density: [n, n, n], of the object.
+      images: uint8 [K, H, W, 3], of it.
+      asked: [K, 6], the views of `photographed`.
 
     Returns:
-      The paths, without those of objects that have no surface.
+      None where it has no surface.
     """
     import trimesh
 
-    written = []
-    for (name, z), density in zip(objects.items(), densities, strict=True):
-        found = lay(density)
-        if found is None:
-            continue
-        vertices, faces = found
-        mesh = trimesh.Trimesh(vertices, faces, process=False)
-        mesh.visual.vertex_colors = colours(model, z, vertices, np.asarray(mesh.vertex_normals))
-        path = os.path.join(folder, f"{name}.glb")
-        with files.temporary(path) as temporary:
-            mesh.export(temporary, file_type="glb")
-            os.replace(temporary, path)
-        written.append(path)
-    return written
+    found = lay(density)
+    if found is None:
+        return None
+    vertices, faces = found
+    laid = trimesh.Trimesh(vertices, faces, process=False)
+    laid.visual.vertex_colors = colours(images, asked, vertices, np.asarray(laid.vertex_normals))
+    return laid.export(file_type="glb")
 
 
 def lay(density: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
@@ -65,7 +61,7 @@ def lay(density: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
 
     Returns:
       (vertices [V, 3] float32, x right, y up, z toward the viewer, in half volumes; triangles [F, 3], counterclockwise from
-      outside), or None where all voxels are alike.
+      outside), or None where no surface is found: all voxels are alike, or nearly so.
     """
     from scipy import ndimage
     from skimage import filters, measure
@@ -77,30 +73,28 @@ def lay(density: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     level = (opacity[matter].mean() + opacity[~matter].mean()) / 2
     # The surface closes at the faces of the volume, beyond which there is air.
     fine = ndimage.zoom(np.pad(opacity, 1, constant_values=opacity.min()), FINER, order=1, grid_mode=True, mode="nearest")
+    if not fine.min() < level < fine.max():  # single voxels, which fall between the samples
+        return None
     places, faces, *_ = measure.marching_cubes(fine, level)
     depth, row, column = ((places + 0.5) / FINER - 1.5 - (n - 1) / 2).T / (n / 2)  # [V] each, in half volumes from the middle
     return np.stack([column, -row, -depth], axis=1).astype(np.float32), faces.astype(np.int64)
 
 
-def colours(model: Turnable, latent: tf.Tensor, vertices: np.ndarray, normals: np.ndarray) -> np.ndarray:
+def colours(images: np.ndarray, asked: np.ndarray, vertices: np.ndarray, normals: np.ndarray) -> np.ndarray:
     """What colour each vertex has in the pictures of the object in which it is seen, weighted by how squarely it is.
 
     Args:
-      model: made the object.
-      latent: [Z].
+      images, asked: as `mesh` takes them.
       vertices, normals: [V, 3], as `lay` gives them.
 
     Returns:
       uint8 [V, 3].
     """
-    asked = np.concatenate(
-        [
-            views.sweep(model.config.views, "azimuth_deg", PHOTOGRAPHS, elevation_deg=end, scale=1.0, x=0.0, y=0.0, z=0.0)
-            for end in sorted(set(model.config.views.elevation_deg))
-        ]
-    )
-    images = model.sample(latent[np.newaxis], asked).numpy()
-    size, turns = images.shape[1], rotation(tf.constant(asked)).numpy()
+    from scipy.spatial.transform import Rotation
+
+    # As holotf.layers.rigid turns: first by -azimuth about y, then by the elevation about x.
+    turns = Rotation.from_euler("yx", asked[:, :2] * [-1, 1], degrees=True).as_matrix()  # [K,3,3]
+    size = images.shape[1]
     total, weights = np.zeros((len(vertices), 3)), np.full((len(vertices), 1), 1e-9)
     for image, turn in zip(images, turns, strict=True):
         seen, facing = vertices @ turn.T, (normals @ turn.T)[:, 2]

@@ -34,7 +34,9 @@ def saved(model, tmp_path_factory):
 
 def test_its_endpoints_are_those_of_the_signatures(saved):
     said, signatures = told(saved)["endpoints"], tf.saved_model.load(saved).signatures
-    assert set(said) == set(signatures) - {"serving_default"} == {"generate", "volume", "render", "latents", "sample", "encode"}
+    assert set(said) == set(signatures) - {"serving_default"} == {
+        "generate", "volume", "render", "depth", "density", "latents", "sample", "encode",
+    }  # fmt: skip
     assert [name for name, s in said.items() if s["default"]] == ["generate"]
     for name, endpoint in said.items():
         for side, found in (

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from capi.capi import generate_through_c, generate_through_cli, missing
-from conftest import small_config
+from conftest import PUBLISHED, small_config
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
@@ -16,6 +16,7 @@ from holotf import export as export_verb
 from holotf import models, native, servable
 from holotf.errors import UserError
 from holotf.export import export
+from holotf.views import COLUMNS
 
 RNG = np.random.default_rng(0)
 FEEDS = {
@@ -55,7 +56,8 @@ def expected(model):
 
 def test_endpoints_are_named_and_typed(saved):
     signatures = tf.saved_model.load(saved).signatures
-    assert set(signatures) == {"generate", "volume", "render", "latents", "sample", "encode", "serving_default"}
+    more = {"depth", "density", "latents", "sample", "encode", "serving_default"}
+    assert set(signatures) == {"generate", "volume", "render"} | more
     inputs = signatures["generate"].structured_input_signature[1]
     assert {k: (v.shape.as_list(), v.dtype.name) for k, v in inputs.items()} == {
         "z": ([None, 8], "float32"),
@@ -77,7 +79,7 @@ def test_one_object_from_many_views_is_given_once(saved):
     np.testing.assert_allclose(once.astype(int), each.astype(int), atol=1)  # sums in another order round otherwise
     assert np.any(each[0] != each[1])
     assert np.any(each[1] != each[2])
-    with pytest.raises(tf.errors.InvalidArgumentError, match="give each z the same number"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="give each object the same number"):
         generate(z=tf.constant(FEEDS["z"]), **views)
 
 
@@ -114,6 +116,20 @@ def test_an_object_that_is_kept_turns_as_one_made_anew(saved):
     both = served["render"](volume=kept[1:2], **one, **views)["images"].numpy()
     np.testing.assert_allclose(both[1].astype(int), whole[1].astype(int), atol=1)  # sums in another order round otherwise
     assert np.any(both[0] != both[1])
+
+
+def test_depth_and_density_are_what_the_model_itself_says(model, saved):
+    served = tf.saved_model.load(saved).signatures
+    volume = served["volume"](z=FEEDS["z"])["volume"]
+    views = {key: tf.constant(value) for key, value in FEEDS.items() if key != "z"}
+    asked = np.concatenate([np.stack([views[key] for key in COLUMNS[:3]], axis=1), views["translation"]], axis=1)
+    found = served["depth"](volume=volume, **views)
+    for name, expected in zip(("depth", "opacity"), model.look(volume, tf.constant(asked)), strict=True):
+        np.testing.assert_allclose(found[name], expected, atol=1e-5)
+        assert np.ptp(found[name]) > 1e-3
+    np.testing.assert_allclose(served["density"](volume=volume)["density"], model.absorption(volume), rtol=1e-5)
+    published = models.build(small_config(**PUBLISHED))
+    assert not {"depth", "density"} & set(published.endpoints())
 
 
 @pytest.mark.parametrize("name", ["hologan", "vae"])
@@ -216,7 +232,7 @@ REFUSED = {
         ({"translation": np.full((3, 3), 1e9, np.float32)}, "translation: use -100 to 100"),
         ({"scale": np.float32([1, 1])}, "scale: give as many rows as of azimuth_deg"),
         ({"translation": np.zeros((2, 3), np.float32)}, "translation: give as many rows as of azimuth_deg"),
-        ({"z": np.zeros((2, 8), np.float32)}, "views: give each z the same number of them"),
+        ({"z": np.zeros((2, 8), np.float32)}, "views: give each object the same number of them"),
     ],
     "volume": [({"z": ROWS}, "z: give one row or more"), ({"z": np.full((3, 8), NAN)}, "z: not a number, or infinite")],
     "render": [
@@ -226,6 +242,12 @@ REFUSED = {
         ({"scale": np.float32([1, 0, 1])}, "scale: use 0.01 to 100"),
         ({"elevation_deg": np.float32([0, 1])}, "elevation_deg: give as many rows as of azimuth_deg"),
     ],
+    "depth": [
+        ({"volume": np.full((3, 16, 16, 16, 4), NAN)}, "volume: not a number, or infinite"),
+        ({"volume": np.zeros((2, 16, 16, 16, 4), np.float32)}, "views: give each object the same number of them"),
+        ({"scale": np.float32([1, 0, 1])}, "scale: use 0.01 to 100"),
+    ],
+    "density": [({"volume": np.zeros((0, 16, 16, 16, 4), np.float32)}, "volume: give one row or more")],
     "latents": [({"seed": [-1]}, "seed: use 0 to 2147483647"), ({"seed": [2**31]}, "seed: use 0 to 2147483647")],
     "sample": [({"n": 0}, "n: use 1 to 1024"), ({"n": -3}, "n: use 1 to 1024"), ({"n": 10**6}, "n: use 1 to 1024")],
     "encode": [({"images": np.zeros((0, 32, 32, 3), np.uint8)}, "images: give one row or more")],
@@ -234,6 +256,8 @@ WHOLE = {
     "generate": FEEDS,
     "volume": {"z": FEEDS["z"]},
     "render": FEEDS | {"volume": np.zeros((3, 16, 16, 16, 4), np.float32)},
+    "depth": {key: value for key, value in FEEDS.items() if key != "z"} | {"volume": np.zeros((3, 16, 16, 16, 4), np.float32)},
+    "density": {"volume": np.zeros((3, 16, 16, 16, 4), np.float32)},
     "latents": {"seed": [0, 5]},
     "sample": {"seed": np.int64(0), "n": np.int32(2)},
     "encode": {"images": np.zeros((1, 32, 32, 3), np.uint8)},
@@ -268,6 +292,6 @@ def test_some_endpoints_alone_leave_out_the_weights_of_the_others(model, saved, 
     ]
     np.testing.assert_array_equal(*drawn)
     assert "encode" not in pathlib.Path(folder, "card.json").read_text()
-    with pytest.raises(UserError, match=r"export.endpoints='depth': use some of encode, generate, latents, render, sample, volume"):
-        export(model, str(tmp_path / "none"), endpoints=("depth",))
+    with pytest.raises(UserError, match=r"export.endpoints='decode': use some of density, depth, encode, generate, latents,"):
+        export(model, str(tmp_path / "none"), endpoints=("decode",))
     assert not (tmp_path / "none").exists()

@@ -44,3 +44,14 @@ def test_a_confusion_matrix_is_dark_where_a_row_is(classes, cell):
         assert np.any(names < 128) == (classes <= pictures.NAMED)
     numbers = picture[side : side + cell, side : side + cell]
     assert np.any(numbers != numbers[0, 0]) == (classes <= pictures.NUMBERED)
+
+
+def test_what_is_nearer_is_lighter_and_enlarged_bilinearly():
+    depths = np.random.default_rng(0).uniform(-1, 1, (2, 4, 4)).astype(np.float32)
+    made = pictures.depth_pictures(depths, 12)
+    assert (made.shape, made.dtype) == ((2, 12, 12, 3), np.uint8)
+    assert (made[..., 0] == made[..., 2]).all()
+    levels = np.round((depths + 1) * 127.5)
+    np.testing.assert_allclose(made[:, 1::3, 1::3, 0], levels, atol=1)  # the middles of the small picture's pixels
+    np.testing.assert_allclose(made[:, 1, 2, 0], levels[:, 0, :2] @ [2 / 3, 1 / 3], atol=1)
+    np.testing.assert_array_equal(pictures.depth_pictures(np.full((1, 2, 2), 7, np.float32), 4), 255)

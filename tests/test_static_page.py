@@ -44,6 +44,7 @@ def test_a_turned_object_looks_as_the_savedmodel_draws_it(turning):
     assert told["differs"]["most"] <= 3
     z = model.endpoints["latents"]({"seed": np.array([77])})["z"]
     volume = run(folder / "volume.onnx", z=z)
+    assert set(told["parts"]) == {"volume", "render", "depth"}
     for azimuth, elevation, scale in ((0, 20, 1), (90, 15, 0.8), (137.5, 35, 1.2), (270, 25, 1), (359, 35, 0.9)):
         view = {"azimuth_deg": azimuth, "elevation_deg": elevation, "scale": scale}
         view = {key: np.float32([value]) for key, value in view.items()} | {"translation": np.zeros((1, 3), np.float32)}
@@ -52,6 +53,8 @@ def test_a_turned_object_looks_as_the_savedmodel_draws_it(turning):
         assert expected.std() > 10
         assert differs.max() <= 3
         assert differs.mean() <= 0.2
+        near = model.endpoints["depth"]({**model.endpoints["volume"]({"z": z}), **view})["depth"]
+        assert np.abs(run(folder / "depth.onnx", volume=volume, **view) - near).max() < 0.02
 
 
 def test_nothing_is_stored_that_can_be_made(turning):
@@ -92,9 +95,13 @@ def test_the_latents_of_seeds_have_a_recipe(turning):
 
 def test_pixels_that_move_too_far_are_refused(turning, tmp_path, monkeypatch):
     model, folder, _ = turning
-    parts = {name: (folder / f"{name}.onnx").read_bytes() for name in ("volume", "render")}
-    kept = {"volume": parts["volume"], "images": parts["render"]}
-    monkeypatch.setattr(onnx_model, "convert", lambda function, weights: kept[next(iter(function.structured_outputs))])
+    parts = {name: (folder / f"{name}.onnx").read_bytes() for name in ("volume", "render", "depth")}
+    kept = {"volume": parts["volume"], "images": parts["render"], "depth": parts["depth"]}
+
+    def converted(function, weights):
+        return next(part for name, part in kept.items() if name in function.structured_outputs)
+
+    monkeypatch.setattr(onnx_model, "convert", converted)
     monkeypatch.setattr(static_page, "MOST", -1)
     with pytest.raises(UserError, match=r"export.weights='float16' moves a pixel by \d of 255 levels, -1 are allowed"):
         static_page.write_model(model, tmp_path, "float16")

@@ -6,7 +6,7 @@ import tensorflow as tf
 from conftest import PUBLISHED, small_config
 
 from holotf import models, surface
-from holotf.generate import as_pictures, generate
+from holotf.generate import generate
 
 trimesh = pytest.importorskip("trimesh", reason="pip install 'holotf[mesh]'")
 pytest.importorskip("skimage", reason="pip install 'holotf[mesh]'")
@@ -19,17 +19,6 @@ def ball(inside, air):
     place = (np.arange(N) - (N - 1) / 2) / (N / 2)
     z, y, x = np.meshgrid(-place, -place, place, indexing="ij")
     return np.where(np.linalg.norm(np.stack([x, y, z], -1) - CENTRE, axis=-1) < RADIUS, inside, air)
-
-
-class Photographs:
-    """Stands for a model: objects are red from azimuths in front (-90 to 90 degrees) and blue from those behind."""
-
-    def __init__(self):
-        self.config = small_config()
-
-    def sample(self, z, asked):
-        front = np.cos(np.radians(np.asarray(asked)[:, 0])) > 0
-        return tf.constant(np.where(front[:, None], [255, 0, 0], [0, 0, 255])[:, None, None].repeat(8, 1).repeat(8, 2), tf.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +51,10 @@ def test_fog_has_no_surface():
 def test_what_faces_a_photograph_has_its_colour():
     vertices, faces = surface.lay(ball(3.0, 0.0))
     normals = np.asarray(trimesh.Trimesh(vertices, faces, process=False).vertex_normals)
-    painted = surface.colours(Photographs(), tf.zeros([4]), vertices, normals)
+    asked = surface.photographed(small_config().views)
+    front = np.cos(np.radians(asked[:, 0])) > 0
+    images = np.where(front[:, None], [255, 0, 0], [0, 0, 255])[:, None, None].repeat(8, 1).repeat(8, 2).astype(np.uint8)
+    painted = surface.colours(images, asked, vertices, normals)
     assert painted.dtype == np.uint8
     for facing, colour in ((normals[:, 2] > 0.95, [255, 0, 0]), (normals[:, 2] < -0.95, [0, 0, 255])):
         assert facing.any()
@@ -83,16 +75,12 @@ def test_meshes_and_depths_of_generated_objects_are_read_back(model, tmp_path):
 
 def test_where_no_density_is_known_there_are_no_meshes(tmp_path):
     published = models.build(small_config(**PUBLISHED, **{"generate.seeds": (3,), "generate.frames": 2}))
-    assert published.absorption(published.volume(published.latents([3]))) is None
     assert not [p for p in generate(published, published.config.generate, str(tmp_path)) if "depth" in p or "object" in p]
 
 
-def test_depths_are_those_of_the_renderer_and_nearer_is_lighter(model):
-    views = model.resting(3)[0]
-    depths = model.depths(model.latents([1, 2]), views)
-    assert depths.shape == (2, 3, 16, 16)
-    np.testing.assert_allclose(depths[1, 0], model.ema_generator.look(model.latents([2]), views[:1])[0][0], atol=1e-6)
-    pictures = as_pictures(np.array([[[-1.0, 1.0], [-1.0, 1.0]]]), 4)
-    assert pictures.shape == (1, 4, 4, 3)
-    assert pictures.dtype == np.uint8
-    assert pictures[0, :, 0].max() == 0 < pictures[0, 0, 1, 0] < pictures[0, :, -1].min() == 255
+def test_each_volume_is_looked_at_as_often_as_the_others(model):
+    volumes, asked = model.volume(model.latents([1, 2])), model.resting(6)[0]
+    depths, opacities = model.look(volumes, asked)
+    assert depths.shape == opacities.shape == (6, 16, 16)
+    np.testing.assert_allclose(depths[5], model.look(volumes[1:], asked[:1])[0][0], atol=1e-6)
+    assert np.abs(depths[0] - depths[5]).max() > 1e-6

@@ -31,9 +31,8 @@ class Look(Evaluator):
         model = self.subject.model
         latents = model.latents(range(OBJECTS))
         volume = model.volume(latents)
-        density = model.absorption(volume)
+        density = model.absorption(volume).numpy() if model.solid else None
         if density is not None:
-            density = density.numpy()
             yield "volume/opaque", float(np.mean(1.0 - np.exp(-density) > 0.5))
             yield "volume/seen", float(np.mean(1.0 - np.exp(-np.sum(density, axis=1))))
         pictures = model.rendered(volume, latents, *model.resting(OBJECTS)).numpy()

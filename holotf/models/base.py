@@ -313,8 +313,10 @@ class Turnable(Generative):
 class Volumetric(Turnable):
     """A model that makes a volume of features for each latent, and its images of the volume.
 
-    A subclass has `volume` and `rendered`, and `absorption` where its renderer composites.
+    A subclass has `volume` and `rendered`; one whose renderer composites is `solid`, and has `absorption` and `look`.
     """
+
+    solid = False
 
     def volume(self, z: tf.Tensor) -> tf.Tensor:
         """The objects, before any turn: [N, Z] -> [N, D, H, W, C] float32."""
@@ -327,18 +329,24 @@ class Volumetric(Turnable):
         """
         raise NotImplementedError
 
-    def absorption(self, volume: tf.Tensor) -> tf.Tensor | None:
-        """What each voxel absorbs, in nats: [N, D, H, W, C] -> [N, D, H, W] >= 0; None where nothing is composited."""
-        return None
+    def absorption(self, volume: tf.Tensor) -> tf.Tensor:
+        """What each voxel absorbs, in nats: [N, D, H, W, C] -> [N, D, H, W] >= 0."""
+        raise NotImplementedError
 
-    def depths(self, latents: tf.Tensor, asked: tf.Tensor) -> np.ndarray:
-        """How near the objects are in views [K, 6], where something is composited: [N, Z] -> float32 [N, K, h, w].
+    def look(self, volume: tf.Tensor, asked: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """How near the objects are, and how opaque: [N, D, H, W, C], views [B, 6] -> float32 [B, h, w] twice.
 
-        From -1 (nothing there, or the far face of the volume) to 1 (its near face).
+        The one from -1 (nothing there, or the far face of the volume) to 1 (its near face), the other from 0 to 1. Each volume is
+        seen B / N times, as in `rendered`.
         """
         raise NotImplementedError
 
     def meanings(self) -> dict[str, dict]:
-        """And of a volume."""
-        told = "an object before any turn: slices from the near one, rows from the top, columns from the left, features"
-        return super().meanings() | {"volume": {"meaning": told}}
+        """And of a volume, and of what is read off it."""
+        order = "slices from the near one, rows from the top, columns from the left"
+        return super().meanings() | {
+            "volume": {"meaning": f"an object before any turn: {order}, features"},
+            "depth": {"range": [-1.0, 1.0], "meaning": "1 at the volume's near face, -1 at its far one or where nothing is"},
+            "opacity": {"range": [0.0, 1.0], "meaning": "share of the light that the object keeps from the ground behind it"},
+            "density": {"range": [0.0, None], "unit": "nats", "meaning": f"what each voxel absorbs: {order}"},
+        }

@@ -53,9 +53,9 @@ class Generator(keras.Model):
         """Images of volumes, as HoloGAN's, styled by [N, Z + K]."""
         return self.within.rendered(volume, self.told(latents), views)
 
-    def look(self, latents: tf.Tensor, views: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Depth and opacity, as HoloGAN's, of [N, Z + K]."""
-        return self.within.look(self.told(latents), views)
+    def look(self, volume: tf.Tensor, views: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Depth and opacity of volumes, as HoloGAN's."""
+        return self.within.look(volume, views)
 
 
 class Discriminator(keras.Model):

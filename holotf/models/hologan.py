@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Sequence
 
 import keras
-import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
@@ -105,7 +104,7 @@ class Generator(keras.Model):
 
     def rendered(self, volume: tf.Tensor, z: tf.Tensor, views: tf.Tensor) -> tf.Tensor:
         """Images of volumes [N, 16, 16, 16, gf] in the compute dtype, the 2D layers styled by `z`; as `call` otherwise."""
-        volume, z = self._spread(volume, z, views)
+        volume, z = self._spread(views, volume, z)
         rendered = self.renderer(volume, views)
         x = rendered["features"]  # [B,16,16,C]
         for up, norm in zip(self.up_2d, self.norm_2d, strict=True):
@@ -123,19 +122,20 @@ class Generator(keras.Model):
             x = norm(up(x), z)
         return x
 
-    def look(self, z: tf.Tensor, views: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Depth and opacity, [B, 16, 16] each, as the compositing renderer's `look` gives them, under the arguments of `call`."""
-        return self.renderer.look(self._spread(self.volume(z), z, views)[0], views)
+    def look(self, volume: tf.Tensor, views: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Depth and opacity, [B, 16, 16] each, as the compositing renderer's `look` gives them; arguments as of `rendered`."""
+        return self.renderer.look(*self._spread(views, volume), views)
 
     @staticmethod
-    def _spread(volume, z, views):
-        """Volume and latent of each object as often as it has views."""
-        if z.shape[0] is not None and z.shape[0] == views.shape[0]:
-            return volume, z
-        objects, images = tf.shape(z)[0], tf.shape(views)[0]
-        shared = tf.debugging.assert_equal(images % objects, 0, "views: give each z the same number of them")
+    def _spread(views, *of_objects):
+        """What there is one of for each object, as often as it has views."""
+        count = of_objects[0].shape[0]
+        if count is not None and count == views.shape[0]:
+            return of_objects
+        objects, images = tf.shape(of_objects[0])[0], tf.shape(views)[0]
+        shared = tf.debugging.assert_equal(images % objects, 0, "views: give each object the same number of them")
         with tf.control_dependencies([shared]):
-            return tuple(tf.repeat(t, images // objects, axis=0) for t in (volume, z))
+            return tuple(tf.repeat(t, images // objects, axis=0) for t in of_objects)
 
 
 class Discriminator(keras.Model):
@@ -323,21 +323,25 @@ class HoloGAN(Perceptive, Volumetric, GAN):
         """What the averaged generator makes of volumes [N, 16, 16, 16, gf], seen as `asked` [B, 6]: uint8 [B, H, W, 3]."""
         return to_uint8(self.ema_generator.rendered(tf.cast(volume, self.ema_generator.compute_dtype), z, asked))
 
-    def absorption(self, volume: tf.Tensor) -> tf.Tensor | None:
-        """The compositing renderer's: [N, 16, 16, 16, gf] -> [N, 16, 16, 16] float32; None with another."""
-        renderer = self.ema_generator.renderer
-        return renderer.absorption(volume) if isinstance(renderer, compositing.Renderer) else None
+    @property
+    def solid(self) -> bool:
+        """Whether the renderer composites."""
+        return isinstance(self.ema_generator.renderer, compositing.Renderer)
 
-    def depths(self, latents: tf.Tensor, asked: tf.Tensor) -> np.ndarray:
-        """[N, Z], views [K, 6] -> float32 [N, K, 16, 16] in [-1, 1]; with a renderer that composites."""
-        return np.stack([self.ema_generator.look(z[tf.newaxis], asked)[0].numpy() for z in latents])
+    def absorption(self, volume: tf.Tensor) -> tf.Tensor:
+        """The compositing renderer's: [N, 16, 16, 16, gf] -> [N, 16, 16, 16] float32."""
+        return self.ema_generator.renderer.absorption(volume)
+
+    def look(self, volume: tf.Tensor, asked: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Depth and opacity, [B, 16, 16] each, of volumes [N, 16, 16, 16, gf] in views [B, 6], B / N of each."""
+        return self.ema_generator.look(tf.cast(volume, self.ema_generator.compute_dtype), asked)
 
     def served_variables(self) -> Sequence[keras.Variable]:
         """Those of the averaged generator and of the discriminator, which reads latents."""
         return (*self.ema_generator.variables, *self.discriminator.variables)
 
     def endpoints(self) -> dict:
-        """`generate`, in two halves `volume` and `render`, `latents`, `sample`, `encode`.
+        """`generate`, in two halves `volume` and `render`, `latents`, `sample`, `encode`; with a density, `depth` and `density`.
 
         Angles are degrees, the camera's; images uint8 [B, H, W, 3]. What `volume` gives is the same for every view of an object.
         """
@@ -367,17 +371,29 @@ class HoloGAN(Perceptive, Volumetric, GAN):
                 asked = joined(azimuth_deg, elevation_deg, scale, translation)
             return {"images": self.rendered(volume, z, asked)}
 
+        def depth(volume, azimuth_deg, elevation_deg, scale, translation):
+            asked = joined(azimuth_deg, elevation_deg, scale, translation)
+            return dict(zip(("depth", "opacity"), self.look(volume, asked), strict=True))
+
+        def density(volume):
+            return {"density": self.absorption(volume)}
+
         def encode(images):
             return {"z": self.encode(images)}
 
         z, column = ([None, z_dim], tf.float32), ([None], tf.float32)
         view = {"azimuth_deg": column, "elevation_deg": column, "scale": column, "translation": ([None, 3], tf.float32)}
-        return super().endpoints() | {
+        made = ([None, *volume_shape], tf.float32)
+        found = super().endpoints() | {
             "generate": endpoint(generate, views.ACCEPTED, z=z, **view),
             "volume": endpoint(volume, z=z),
-            "render": endpoint(render, views.ACCEPTED, volume=([None, *volume_shape], tf.float32), z=z, **view),
+            "render": endpoint(render, views.ACCEPTED, volume=made, z=z, **view),
             "encode": endpoint(encode, images=([None, size, size, 3], tf.uint8)),
         }
+        if self.solid:
+            found["depth"] = endpoint(depth, views.ACCEPTED, volume=made, **view)
+            found["density"] = endpoint(density, volume=made)
+        return found
 
 
 def build(config: ConfigDict) -> HoloGAN:

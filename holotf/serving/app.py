@@ -15,6 +15,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from holotf import surface
+from holotf.pictures import depth_pictures
 from holotf.serving import openapi, page, pictures, tensors
 from holotf.serving.exported import Exported
 from holotf.serving.gate import Gate, error
@@ -94,6 +96,7 @@ class _Api:
             yield Route(base + "/card", self.card)
             yield Route(base + "/image", self.image, methods=["GET", "POST"])
             yield Route(base + "/turntable", self.turntable, methods=["GET", "POST"])
+            yield Route(base + "/mesh", self.mesh, methods=["GET", "POST"])
             yield Route(base, self.status)
 
     def _of_the_server(self):
@@ -154,16 +157,35 @@ class _Api:
     async def turntable(self, request: Request) -> Response:
         return await self._picture(request, pictures.film)
 
+    async def mesh(self, request: Request) -> Response:
+        told = await self._told(request)
+        if not surface.available():
+            raise HTTPException(501, "no meshes: pip install 'holotf[mesh]' where the server runs")
+        z = await self._latent(*pictures.mesh(told, self._service.pictured))
+        found = await self._aside(surface.mesh, *await self._service.mesh(z))
+        if found is None:
+            raise HTTPException(400, "this object has no surface: its voxels are alike")
+        return _file(request, found, "model/gltf-binary")
+
     async def _picture(self, request, read):
+        asked = read(await self._told(request), self._service.pictured, self._exported.card)
+        z = await self._latent(asked.seed, asked.z)
+        if asked.show == "depth":
+            size = self._exported.card["model"]["image_size"]
+            images = await self._aside(depth_pictures, await self._service.depths(z, asked.others), size)
+        else:
+            images = await self._service.pictures(z, asked.others)
+        return _file(request, await self._aside(pictures.encoded, images, asked), f"image/{asked.format}")
+
+    async def _told(self, request):
+        """What a request for a file says, in its address or as JSON."""
         self._check_model(request)
         if self._service.pictured is None:
             raise HTTPException(400, "this model makes no images of latents: its card has no such endpoint")
-        told = dict(request.query_params) if request.method != "POST" else tensors.parse(await request.body())
-        asked = read(told, self._service.pictured, self._exported.card)
-        z = asked.z if asked.seed is None else await self._service.latent(asked.seed)
-        images = await self._service.pictures(z, asked.others)
-        headers = _CACHED if request.method != "POST" else {"Cache-Control": "no-store"}
-        return Response(await self._aside(pictures.encoded, images, asked), headers=headers, media_type=f"image/{asked.format}")
+        return dict(request.query_params) if request.method != "POST" else tensors.parse(await request.body())
+
+    async def _latent(self, seed, z):
+        return z if seed is None else await self._service.latent(seed)
 
     # --- for operators
 
@@ -175,6 +197,11 @@ class _Api:
 
     async def openapi(self, request: Request) -> Response:
         return JSONResponse(self._description)
+
+
+def _file(request, content, media_type):
+    headers = _CACHED if request.method != "POST" else {"Cache-Control": "no-store"}
+    return Response(content, headers=headers, media_type=media_type)
 
 
 async def _refused(request, refused):

@@ -12,6 +12,7 @@ _ERRORS = {
     404: "no such model or version",
     413: "the body is too large",
     500: "a fault of the server's",
+    501: "what this asks for is not installed where the server runs",
     503: "too many requests are in hand: try again after Retry-After",
     504: "it took too long",
 }
@@ -107,20 +108,26 @@ def _pictures(base, exported):
         for key, tensor in default.inputs.items()
         if key != "z"
     }
-    found = {f"{base}/image": _picture("An object", of_object | views, pictures.IMAGE_FORMATS)}
+    deep = {"volume", "depth"} <= set(exported.endpoints)
+    shows = {"show": {"enum": list(pictures.SHOWS), "default": pictures.SHOWS[0]}} if deep else {}
+    found = {f"{base}/image": _file("An object", of_object | views | shows, "image", pictures.IMAGE_FORMATS)}
     if exported.card["views"] and "azimuth_deg" in views:
         del views["azimuth_deg"]
         lengths = {
             key: {"type": "integer", "minimum": bounds[0], "maximum": bounds[1], "default": pictures.DEFAULTS[key]}
             for key, bounds in (("frames", pictures.FRAMES), ("frame_ms", pictures.FRAME_MS))
         }
-        found[f"{base}/turntable"] = _picture("An object that turns", of_object | views | lengths, pictures.FILM_FORMATS)
+        told = of_object | views | shows | lengths
+        found[f"{base}/turntable"] = _file("An object that turns", told, "image", pictures.FILM_FORMATS)
+    if {"volume", "density"} <= set(exported.endpoints):
+        found[f"{base}/mesh"] = _file("An object's surface", of_object, "model", ("gltf-binary",))
     return found
 
 
-def _picture(summary, parameters, formats):
-    parameters = parameters | {"format": {"enum": list(formats), "default": formats[0]}}
-    content = {"content": {f"image/{name}": {"schema": {}} for name in formats}}
+def _file(summary, parameters, kind, formats):
+    if len(formats) > 1:
+        parameters = parameters | {"format": {"enum": list(formats), "default": formats[0]}}
+    content = {"content": {f"{kind}/{name}": {"schema": {}} for name in formats}}
     body = {"type": "object", "properties": parameters, "additionalProperties": False}
     query = [
         {"name": key, "in": "query", "schema": schema, "style": "form", "explode": False} for key, schema in parameters.items()

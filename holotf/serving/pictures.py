@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from holotf.serving.exported import Endpoint
 from holotf.serving.tensors import array
 
+SHOWS = ("image", "depth")
 IMAGE_FORMATS = ("png", "webp")
 FILM_FORMATS = ("webp", "gif")
 FRAMES = (2, 180)  # of a film
@@ -23,12 +24,13 @@ _BOUNDS = {"frames": FRAMES, "frame_ms": FRAME_MS}
 class Asked:
     """One object and how it is to be looked at.
 
-    `seed` is None where z [Z] was given; `others` are the endpoint's other inputs, [n, ...] each.
+    `seed` is None where z [Z] was given; `others` are the endpoint's other inputs, [n, ...] each; `show` is one of SHOWS.
     """
 
     seed: int | None
     z: np.ndarray | None
     others: dict[str, np.ndarray]
+    show: str
     format: str
     frame_ms: int = 0
 
@@ -44,9 +46,9 @@ def image(told: Mapping[str, object], endpoint: Endpoint, card: dict) -> Asked:
     Raises:
       HTTPException: 400: a name or a value that cannot be.
     """
-    _check_names(told, ["seed", "z", *_views(endpoint), "format"])
+    _check_names(told, ["seed", "z", *_views(endpoint), *_shows(card), "format"])
     others = {key: _value(told.get(key), key, endpoint, card)[np.newaxis] for key in _views(endpoint)}
-    return Asked(*_object(told, endpoint), others, _format(told, IMAGE_FORMATS))
+    return Asked(*_object(told, endpoint), others, *_form(told, IMAGE_FORMATS))
 
 
 def film(told: Mapping[str, object], endpoint: Endpoint, card: dict) -> Asked:
@@ -61,14 +63,24 @@ def film(told: Mapping[str, object], endpoint: Endpoint, card: dict) -> Asked:
     if not card["views"] or "azimuth_deg" not in endpoint.inputs:
         raise HTTPException(400, "this model does not turn: its card has no views")
     fixed = [key for key in _views(endpoint) if key != "azimuth_deg"]
-    _check_names(told, ["seed", "z", *fixed, "frames", "frame_ms", "format"])
+    _check_names(told, ["seed", "z", *fixed, *_shows(card), "frames", "frame_ms", "format"])
     frames, frame_ms = (_whole(told.get(key, default), key, *_BOUNDS[key]) for key, default in DEFAULTS.items())
     others = {key: _value(told.get(key), key, endpoint, card)[np.newaxis].repeat(frames, axis=0) for key in fixed}
     low, high = card["views"]["ranges"]["azimuth_deg"]
     phase = np.arange(frames) / frames  # of the way round
     way = phase if card["views"]["azimuth_closes_circle"] else 1.0 - np.abs(2.0 * phase - 1.0)
     others["azimuth_deg"] = (low + (high - low) * way).astype(np.float32)
-    return Asked(*_object(told, endpoint), others, _format(told, FILM_FORMATS), frame_ms)
+    return Asked(*_object(told, endpoint), others, *_form(told, FILM_FORMATS), frame_ms)
+
+
+def mesh(told: Mapping[str, object], endpoint: Endpoint) -> tuple[int | None, np.ndarray | None]:
+    """Whose mesh a request asks for: (seed, z), as `Asked` has them.
+
+    Raises:
+      HTTPException: 400: a name or a value that cannot be.
+    """
+    _check_names(told, ["seed", "z"])
+    return _object(told, endpoint)
 
 
 def encoded(images: np.ndarray, asked: Asked) -> bytes:
@@ -78,6 +90,11 @@ def encoded(images: np.ndarray, asked: Asked) -> bytes:
     file = io.BytesIO()
     first.save(file, asked.format.upper(), **options | ({"lossless": True} if asked.format == "webp" else {}))
     return file.getvalue()
+
+
+def _shows(card):
+    """The parameter that chooses between SHOWS, where there is a choice."""
+    return ["show"] if {"volume", "depth"} <= set(card["endpoints"]) else []
 
 
 def _views(endpoint):
@@ -129,8 +146,11 @@ def _whole(given, key, least, most):
     return number
 
 
-def _format(told, formats):
-    asked = told.get("format", formats[0])
-    if asked not in formats:
-        raise HTTPException(400, f"format={str(asked)[:40]!r}: use {' or '.join(formats)}")
-    return asked
+def _form(told, formats):
+    """(show, format)."""
+    found = []
+    for key, values in (("show", SHOWS), ("format", formats)):
+        found.append(told.get(key, values[0]))
+        if found[-1] not in values:
+            raise HTTPException(400, f"{key}={str(found[-1])[:40]!r}: use {' or '.join(values)}")
+    return found

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 import numpy as np
 from starlette.exceptions import HTTPException
 
+from holotf import surface
 from holotf.serving.batching import Batcher
 from holotf.serving.exported import Endpoint, Exported
 from holotf.serving.metrics import Metrics
 from holotf.serving.volumes import Volumes
+from holotf.views import COLUMNS
 
 _SEEDS = 4096  # latents of so many seeds are remembered
 
@@ -117,9 +119,37 @@ class Service:
         Raises:
           HTTPException: 400, as from `predict`.
         """
-        n, parts = max((len(value) for value in others.values()), default=1), []
-        for first in range(0, n, self.batch):
-            part = {key: value[first : first + self.batch] for key, value in others.items()}
-            latents = np.repeat(z[np.newaxis], min(self.batch, n - first), axis=0)
+        parts = []
+        for n, part in self._parts(others):
+            latents = np.repeat(z[np.newaxis], n, axis=0)
             parts.append((await self.predict(self.pictured, {"z": latents, **part}))["images"])
         return np.concatenate(parts)
+
+    async def depths(self, z: np.ndarray, views: Mapping[str, np.ndarray]) -> np.ndarray:
+        """How near one object is, of an export that has the endpoint: under the arguments of `pictures`, float32 [n, h, w]."""
+        volume, parts = await self._volume(z), []
+        for n, part in self._parts(views):
+            volumes = np.repeat(volume[np.newaxis], n, axis=0)
+            parts.append((await self._ask(self.exported.endpoints["depth"], {"volume": volumes, **part}))["depth"])
+        return np.concatenate(parts)
+
+    async def mesh(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What `holotf.surface.mesh` takes, of one object [Z].
+
+        Raises:
+          HTTPException: 400: an export without the endpoint `density`.
+        """
+        if not {"volume", "density"} <= set(self.exported.endpoints):
+            raise HTTPException(400, "this model makes no meshes: its card has no endpoints volume and density")
+        volume = await self._volume(z)
+        density = (await self._ask(self.exported.endpoints["density"], {"volume": volume[np.newaxis]}))["density"][0]
+        asked = surface.photographed(self.exported.card["views"]["ranges"])
+        columns = dict(zip(COLUMNS, asked.T, strict=True))
+        translation = np.stack([columns.pop(axis) for axis in "xyz"], axis=1)
+        return density, await self.pictures(z, columns | {"translation": translation}), asked
+
+    def _parts(self, others):
+        """What is asked for, in parts of a batch at most: (rows, {input: rows of it})."""
+        n = max((len(value) for value in others.values()), default=1)
+        for first in range(0, n, self.batch):
+            yield min(self.batch, n - first), {key: value[first : first + self.batch] for key, value in others.items()}

@@ -66,10 +66,10 @@ def test_what_a_volume_absorbs_is_what_its_rays_lose():
     generator.renderer.kernel.assign(tf.random.stateless_normal(generator.renderer.kernel.shape, [0, 0]))
     z, views = model.draw(3, [0, 0])
     absorbed = model.absorption(model.volume(z))
-    _, opacity = generator.look(z, views)
+    _, opacity = model.look(model.volume(z), views)
     np.testing.assert_allclose(1.0 - tf.exp(-tf.reduce_sum(absorbed, axis=1)), opacity, rtol=1e-4, atol=1e-5)
     assert np.ptp(opacity) > 0.01
-    assert models.build(small_config(**PUBLISHED)).absorption(model.volume(z)) is None
+    assert not models.build(small_config(**PUBLISHED)).solid
 
 
 def test_readings_are_those_of_the_encoders():

@@ -133,7 +133,7 @@ def test_trained_with_compositing_the_outline_cannot_wind_twice(name):
     z = model.draw(4, [0, 0])[0]
     front, back = (tf.repeat(view(a), 4, axis=0) for a in (0.0, 180.0))
     if name == "compositing":
-        (depth, opacity), (far_depth, far_opacity) = (model.generator.look(z, v) for v in (front, back))
+        (depth, opacity), (far_depth, far_opacity) = (model.generator.look(model.generator.volume(z), v) for v in (front, back))
         np.testing.assert_allclose(far_opacity, opacity[:, :, ::-1], atol=1e-5)
         assert opacity.numpy().std() > 1e-4, "an outline that is the same everywhere would be mirrored in any case"
         assert np.abs(depth - far_depth[:, :, ::-1]).max() > 1e-4

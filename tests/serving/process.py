@@ -9,11 +9,13 @@ import time
 import urllib.parse
 
 import numpy as np
+import tensorflow as tf
 from conftest import ROOT, small_config
 from nursery import Program
 
 from holotf import models
 from holotf.export import export
+from holotf.models.base import Volumetric
 from holotf.models.gan import GAN
 
 
@@ -23,6 +25,9 @@ def made(folder, **changes):
     network = model.generator if isinstance(model, GAN) else model.decoder
     for v in network.trainable_variables:
         v.assign(v * 5.0)
+    if isinstance(model, Volumetric) and model.solid:  # and things that light does not pass
+        network.renderer.kernel.assign(tf.random.stateless_normal(network.renderer.kernel.shape, [0, 1]))
+        network.renderer.bias.assign(-2.0)
     if isinstance(model, GAN):
         model.ema_generator.set_weights(model.generator.get_weights())
     return model, export(model, str(folder))

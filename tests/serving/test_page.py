@@ -1,5 +1,6 @@
 """The page in a real browser, over the real server and an exported HoloGAN: what the hand does is what is asked for and seen."""
 
+import base64
 import io
 import signal
 import urllib.parse
@@ -33,6 +34,15 @@ def flat(server, tmp_path_factory):
     """A server of a model that does not turn, which the other one's page may ask."""
     folder = tmp_path_factory.mktemp("flat") / "faces"
     made(folder / "1", **{"model.name": "dcgan"})
+    with running("--model", folder, "--port", "0", "--cors", server.address) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def told(server, tmp_path_factory):
+    """A server of a model that turns and is told labels."""
+    folder = tmp_path_factory.mktemp("told") / "things"
+    made(folder / "1", **{"model.name": "conditional_hologan", "model.most_labels": 2})
     with running("--model", folder, "--port", "0", "--cors", server.address) as found:
         yield found
 
@@ -200,6 +210,78 @@ def test_what_is_taken_away_can_be_opened(visit, server):
     frame = np.asarray(files["GIF"].convert("RGB")).astype(int)
     assert np.abs(frame - seen(page)).mean() < 10  # 256 colours
     assert np.abs(frame - seen(page)[:, ::-1]).mean() > 10
+
+
+def test_depth_is_shown_and_the_link_says_so(visit, server):
+    page = visit()
+    button(page, "Depth").click()
+    wait(page, show="depth", azimuth_deg=100)
+    assert close(seen(page), opened(server.get("/image", seed=5, azimuth_deg=100, elevation_deg=20, scale=1, show="depth")))
+    assert button(page, "Depth").get_attribute("aria-pressed") == "true"
+    drag(page, -40)
+    wait(page, show="depth", azimuth_deg=120)
+    until(page, "location.hash.endsWith('&show=depth')")
+    assert visit(urllib.parse.urlsplit(page.url)._replace(scheme="", netloc="", path="").geturl()).evaluate(
+        "window.holotf.shown.at(-1).show === 'depth'"
+    )
+    button(page, "Depth").click()
+    until(page, "window.holotf.shown.at(-1).show === undefined")
+    assert shows(page, server, azimuth_deg=120)
+    until(page, "!location.hash.includes('show')")
+
+
+def test_a_mesh_is_taken_away(visit):
+    trimesh = pytest.importorskip("trimesh", reason="pip install 'holotf[mesh]'")
+    page = visit()
+    with page.expect_download() as download:
+        button(page, "Mesh").click()
+    assert download.value.suggested_filename == "chairs-object-5.glb"
+    mesh = trimesh.load(io.BytesIO(download.value.path().read_bytes()), file_type="glb", force="mesh")
+    assert len(mesh.faces) > 100
+    assert np.abs(mesh.bounds).max() <= 1.1
+    says(page, "The mesh is saved.")
+
+
+def test_what_an_object_shows_is_chosen(visit, told):
+    """Of a model that is told labels, up to two of three: the latent ends with what was ticked, and new ones do."""
+    page = visit(f"?server={told.address}{OBJECT}")
+    boxes = {name: page.get_by_role("checkbox", name=name, exact=True) for name in ("red", "green", "blue")}
+    z = np.float32(told.predict(signature_name="latents", inputs={"seed": [5]})["outputs"][0])
+    until(
+        page,
+        "wanted => [0, 1, 2].every((i) => document.getElementById(`label-${i}`).checked === wanted[i])",
+        (z[-3:] > 0.5).tolist(),
+    )
+
+    def latent():
+        until(page, "window.holotf.shown.at(-1).object.startsWith('z=')")
+        text = page.evaluate("window.holotf.shown.at(-1).object").removeprefix("z=")
+        return np.frombuffer(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), "<f4")
+
+    first, *others = [box for box in boxes.values() if box.is_checked()]
+    for box in others:
+        box.uncheck()
+    next(box for box in boxes.values() if not box.is_checked()).check()
+    first.uncheck()
+    wanted = [float(box.is_checked()) for box in boxes.values()]
+    until(page, "window.holotf.requests.inFlight === 0")
+    np.testing.assert_array_equal(latent(), [*z[:-3], *wanted])
+    view = {"azimuth_deg": 100, "elevation_deg": 20, "scale": 1}
+    assert close(seen(page), opened(told.ask("POST", "/image", {"z": latent().tolist(), **view})[2]))
+    before = page.evaluate("window.holotf.shown.at(-1).object")
+    button(page, "New object").click()
+    until(page, "before => window.holotf.shown.at(-1).object !== before", before)
+    assert latent()[-3:].tolist() == wanted
+    assert np.abs(latent()[:-3] - z[:-3]).max() > 0.1
+    next(box for box in boxes.values() if box.is_checked()).click()
+    says(page, "An object shows one of them at least.")
+    for box in boxes.values():
+        if not box.is_checked():
+            box.click()
+    says(page, "This model shows 2 of them at most.")
+    assert sum(box.is_checked() for box in boxes.values()) == 2
+    button(page, "Any").click()
+    until(page, "window.holotf.shown.at(-1).object.startsWith('seed=')")
 
 
 def test_everything_is_at_the_keyboard(visit, server):

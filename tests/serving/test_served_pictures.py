@@ -111,7 +111,7 @@ def test_an_input_without_a_range_has_to_be_given():
 @pytest.mark.parametrize("form", pictures.IMAGE_FORMATS)
 def test_an_image_opened_again_has_its_pixels(form):
     pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
-    asked = pictures.Asked(0, None, {}, form)
+    asked = pictures.Asked(0, None, {}, "image", form)
     opened = Image.open(io.BytesIO(pictures.encoded(pixels, asked)))
     assert opened.format == form.upper()
     np.testing.assert_array_equal(np.asarray(opened.convert("RGB")), pixels[0])
@@ -120,7 +120,7 @@ def test_an_image_opened_again_has_its_pixels(form):
 @pytest.mark.parametrize("form", pictures.FILM_FORMATS)
 def test_a_film_opened_again_has_its_frames_and_repeats(form):
     pixels = np.stack([np.full((32, 32, 3), 50 * i, np.uint8) for i in range(4)])
-    opened = Image.open(io.BytesIO(pictures.encoded(pixels, pictures.Asked(0, None, {}, form, frame_ms=80))))
+    opened = Image.open(io.BytesIO(pictures.encoded(pixels, pictures.Asked(0, None, {}, "image", form, frame_ms=80))))
     assert (opened.format, opened.n_frames, opened.info["loop"]) == (form.upper(), 4, 0)
     frames = [(np.asarray(f.convert("RGB")), f.info["duration"]) for f in ImageSequence.Iterator(opened)]
     np.testing.assert_array_equal(np.stack([frame for frame, _ in frames]), pixels)

@@ -20,7 +20,8 @@ from PIL import Image, ImageSequence
 from serving.process import close, made, running
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2, predict_pb2
 
-from holotf import card
+from holotf import card, surface
+from holotf.pictures import depth_pictures
 from holotf.serving import exported
 
 RNG = np.random.default_rng(0)
@@ -120,6 +121,29 @@ def test_an_address_is_a_picture_of_the_object_that_generate_draws(hologan, serv
     assert close(np.asarray(Image.open(io.BytesIO(body))), expected)
 
 
+def test_depth_is_the_renderers_and_the_nearer_the_lighter(hologan, server):
+    model, query = hologan[0], {"seed": 3, "azimuth_deg": 40, "elevation_deg": 20, "scale": 1}
+    asked = tf.constant([[40.0, 20.0, 1.0, 0.0, 0.0, 0.0]])
+    expected = depth_pictures(model.look(model.volume(model.latents([3])), asked)[0].numpy(), 32)[0]
+    found = np.asarray(Image.open(io.BytesIO(server.get("/image", show="depth", **query))))
+    assert close(found, expected)
+    film = Image.open(io.BytesIO(server.get("/turntable", seed=3, frames=9, show="depth", scale=1, elevation_deg=20)))
+    film.seek(1)
+    assert close(np.asarray(film.convert("RGB")), found)
+
+
+def test_a_mesh_is_the_one_that_generate_writes(hologan, server):
+    trimesh = pytest.importorskip("trimesh", reason="pip install 'holotf[mesh]'")
+    model = hologan[0]
+    vertices, faces = surface.lay(model.absorption(model.volume(model.latents([3])))[0].numpy())
+    status, headers, body = server.ask("GET", "/mesh?seed=3")
+    assert (status, headers["content-type"]) == (200, "model/gltf-binary")
+    mesh = trimesh.load(io.BytesIO(body), file_type="glb", force="mesh")
+    np.testing.assert_allclose(mesh.bounds, [vertices.min(0), vertices.max(0)], atol=1e-3)
+    assert len(mesh.faces) == pytest.approx(len(faces), rel=0.01)
+    assert len(np.unique(mesh.visual.vertex_colors, axis=0)) > 10
+
+
 def test_a_turntable_turns_the_object_all_the_way_round(hologan, server):
     frames = 20  # more than a batch
     film = Image.open(io.BytesIO(server.get("/turntable", seed=3, frames=frames, elevation_deg=20)))
@@ -188,6 +212,8 @@ REFUSED = [
     ("GET", "/image?scale=1e300", None, 400, "scale: Cannot convert JSON value to float32"),
     ("GET", "/image?scale=-1", None, 400, "scale: use 0.01 to 100"),
     ("GET", "/image?file=/etc/passwd", None, 400, "unknown parameter 'file'"),
+    ("GET", "/image?show=normals", None, 400, "show='normals': use image or depth"),
+    ("GET", "/mesh?azimuth_deg=3", None, 400, "unknown parameter 'azimuth_deg': use seed, z"),
     ("GET", "/turntable?frames=100000", None, 400, "frames='100000': use 2 to 180"),
     ("GET", "///v1/models/chairs/../../etc/passwd", None, 400, "Malformed request: GET /v1/models/chairs/../../etc/passwd"),
     ("GET", "///v1/models/%2e%2e%2f%2e%2e%2fetc%2fpasswd", None, 400, "Malformed request"),
@@ -281,6 +307,9 @@ def test_a_model_that_does_not_turn_has_pictures_and_no_turntable(narrow):
     assert Image.open(io.BytesIO(narrow.get("/image", seed=1))).size == (32, 32)
     status, _, body = narrow.ask("GET", "/turntable")
     assert (status, json.loads(body)["error"]) == (400, "this model does not turn: its card has no views")
+    status, _, body = narrow.ask("GET", "/mesh?seed=1")
+    assert status == 400
+    assert json.loads(body)["error"] == "this model makes no meshes: its card has no endpoints volume and density"
     status, _, body = narrow.ask("GET", "/image?azimuth_deg=3")
     assert (status, json.loads(body)["error"]) == (400, "unknown parameter 'azimuth_deg': use seed, z, format")
 
@@ -357,10 +386,9 @@ def test_it_needs_no_training_code(hologan):
     done = subprocess.run([sys.executable, "-c", program, str(hologan[2])], cwd=ROOT, text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     files = pathlib.Path(ROOT, "holotf", "serving").glob("[!_]*.py")
-    ours = {"holotf", "holotf.serve", "holotf.console", "holotf.errors", "holotf.serving"} | {
-        f"holotf.serving.{p.stem}" for p in files
-    }
-    assert set(done.stdout.split()) == ours
+    ours = {"holotf", "holotf.serving"} | {f"holotf.serving.{p.stem}" for p in files}
+    of_pictures = {f"holotf.{name}" for name in ("files", "pictures", "processes", "surface", "views")}
+    assert set(done.stdout.split()) == ours | of_pictures | {"holotf.serve", "holotf.console", "holotf.errors"}
     assert exported.FORMAT == card.FORMAT
 
 

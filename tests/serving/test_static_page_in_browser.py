@@ -15,6 +15,7 @@ from benchmarks.page import published
 from configs import base
 from holotf import static_page
 from holotf.errors import UserError
+from holotf.pictures import depth_pictures
 from holotf.serving.exported import Exported
 
 pytestmark = pytest.mark.slow
@@ -110,6 +111,17 @@ def test_it_turns_and_makes_the_objects_that_the_server_makes(visit, turning):
     seed = int(page.evaluate("window.holotf.shown.at(-1).object").removeprefix("seed="))
     assert close(seen(page), expected(model, seed, azimuth_deg=120, elevation_deg=25, scale=1.1))
     assert page.evaluate("window.holotf.requests.most") <= 2
+
+
+def test_depth_is_what_the_savedmodel_says(visit, turning):
+    model, folder = turning
+    page = visit(folder, f"{OBJECT}&show=depth")
+    z = model.endpoints["latents"]({"seed": np.array([5])})["z"]
+    view = {"azimuth_deg": 100, "elevation_deg": 20, "scale": 1, "translation": (0, 0, 0)}
+    views = {key: np.float32([value]) for key, value in view.items()}
+    near = model.endpoints["depth"]({**model.endpoints["volume"]({"z": z}), **views})["depth"]
+    assert np.abs(seen(page).astype(int) - depth_pictures(near, 32)[0]).max() <= 2
+    assert not button(page, "Mesh").is_visible()
 
 
 def test_it_keeps_walks_and_gives_away(visit, turning):

@@ -12,6 +12,26 @@ const told = async (url) => {
   return response;
 };
 
+// Depths in [-1, 1], a square of them, as grey pixels, enlarged bilinearly: RGB, [size * size * 3].
+function grey(depths, size) {
+  const side = Math.sqrt(depths.length);
+  const taps = Array.from({ length: size }, (_, i) => {
+    const at = Math.min(Math.max(((i + 0.5) * side) / size - 0.5, 0), side - 1);
+    const low = Math.min(Math.floor(at), side - 2);
+    return [low, at - low];
+  });
+  const rgb = new Uint8ClampedArray(size * size * 3);
+  for (const [y, [row, below]] of taps.entries()) {
+    for (const [x, [column, right]] of taps.entries()) {
+      const across = (i) => depths[i] + right * (depths[i + 1] - depths[i]);
+      const [above, under] = [across(row * side + column), across((row + 1) * side + column)];
+      const at = 3 * (y * size + x);
+      rgb.fill((above + below * (under - above) + 1) * 127.5, at, at + 3);
+    }
+  }
+  return rgb;
+}
+
 export class Local extends Model {
   #worker;
   #asked = new Map(); // id -> {resolve, reject}
@@ -22,7 +42,7 @@ export class Local extends Model {
   constructor(url, said, card, worker) {
     const { name, inputs, latents } = said;
     super(`models/${encodeURIComponent(name)}`, card, { serving_default: { inputs }, ...(latents ? { latents: {} } : {}) }, true);
-    Object.assign(this, { latents, seeds: latents?.seeds, base: url });
+    Object.assign(this, { latents, seeds: latents?.seeds, base: url, deep: "depth" in said.parts, solid: false });
     this.#worker = worker;
     worker.addEventListener("message", ({ data: { id, error, images } }) => {
       const { resolve, reject } = this.#asked.get(id);
@@ -64,21 +84,25 @@ export class Local extends Model {
   }
 
   async #drawn(z, view, signal) {
-    return imageData((await this.made([z], [view], signal))[0]);
+    const data = await this.#made(z, view, signal, view.show);
+    return imageData(view.show === "depth" ? grey(data, this.size) : data);
   }
 
   async made(latents, views, signal) {
     const images = [];
-    for (const [i, z] of latents.entries()) {
-      const feeds = Object.fromEntries(
-        Object.entries(this.inputs).map(([key, shape]) => {
-          const size = shape.reduce((product, n) => product * n, 1);
-          return [key, { shape, data: key === "z" ? z : new Float32Array(size).fill(views[i][key] ?? 0) }];
-        }),
-      );
-      images.push((await this.#ask({ feeds }, signal)).data);
-    }
+    for (const [i, z] of latents.entries()) images.push(await this.#made(z, views[i], signal));
     return images;
+  }
+
+  // What the model makes of a latent: RGB, or how near it is where `show` is "depth".
+  async #made(z, view, signal, show) {
+    const feeds = Object.fromEntries(
+      Object.entries(this.inputs).map(([key, shape]) => {
+        const size = shape.reduce((product, n) => product * n, 1);
+        return [key, { shape, data: key === "z" ? z : new Float32Array(size).fill(view[key] ?? 0) }];
+      }),
+    );
+    return (await this.#ask({ feeds, show }, signal)).data;
   }
 
   async latent(object) {
@@ -90,7 +114,7 @@ export class Local extends Model {
   }
 
   // A GIF of a turn: through the whole range of azimuths, there and back where that is no circle.
-  async film(object, { elevation_deg, scale }) {
+  async film(object, view) {
     const { GIFEncoder, applyPalette, quantize } = await import("../runtime/gifenc.esm.js");
     const z = await this.latent(object);
     const [low, high] = this.ranges.azimuth_deg;
@@ -98,7 +122,7 @@ export class Local extends Model {
     for (let frame = 0; frame < FRAMES; frame++) {
       const phase = frame / FRAMES;
       const way = this.closes ? phase : 1 - Math.abs(2 * phase - 1);
-      const { data, width, height } = await this.#drawn(z, { azimuth_deg: low + (high - low) * way, elevation_deg, scale });
+      const { data, width, height } = await this.#drawn(z, { ...view, azimuth_deg: low + (high - low) * way });
       const palette = quantize(data, 256);
       film.writeFrame(applyPalette(data, palette), width, height, { palette, delay: FRAME_MS });
     }

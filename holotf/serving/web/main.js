@@ -1,7 +1,9 @@
 // The page: what the visitor does becomes an object and a view, which frames.js shows.
+// Beside the view it knows whether depth is shown, and of a model that is told labels which ones the visitor chose.
 //
 // Addresses: ?server=http://HOST:PORT[/v1/models/NAME] shows another server's model, TensorFlow Serving's too (it needs NAME, and
-// ?card=URL for the ranges of its views); #seed=5&azimuth_deg=40&elevation_deg=20&scale=1 is an object and a view.
+// ?card=URL for the ranges of its views); #seed=5&azimuth_deg=40&elevation_deg=20&scale=1 is an object and a view,
+// &show=depth how near it is.
 
 import { Frames } from "./frames.js";
 import { Away, Model } from "./model.js";
@@ -26,6 +28,8 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 let model, turn, frames, kept;
 let object = null;
 let seen = null; // the object in the picture, which a slow server leaves behind
+let deep = false; // whether it is depth that is shown
+let chosen = null; // labels that new objects are to have; null: any
 let troubled = false;
 let walked = null; // latents of the two ends of the walk, by their texts
 
@@ -46,17 +50,19 @@ const doing = (action) => async (event) => {
 
 // --- showing
 
-function draw(bitmap, { object: shown, view, since, kept: there }) {
+function draw(bitmap, { object: pictured, view, since, kept: there }) {
   if (picture.width !== bitmap.width || picture.height !== bitmap.height) [picture.width, picture.height] = [bitmap.width, bitmap.height];
   picture.getContext("2d").drawImage(bitmap, 0, 0);
-  seen = shown;
-  window.holotf.shown.push({ object: written(shown), ...view, latency_ms: performance.now() - since, kept: there });
+  seen = pictured;
+  window.holotf.shown.push({ object: written(pictured), ...view, latency_ms: performance.now() - since, kept: there });
   window.holotf.shown.splice(0, window.holotf.shown.length - SHOWN);
   if (troubled) say("");
 }
 
+const shown = (view) => (deep ? { ...view, show: "depth" } : view);
+
 function want(since = performance.now()) {
-  frames.want(object, turn.view(), since, turn.ahead());
+  frames.want(object, shown(turn.view()), since, turn.ahead().map(shown));
   for (const key of Object.keys(STEPS)) {
     if (!turn.free(key)) continue;
     const value = turn.view()[key];
@@ -66,7 +72,7 @@ function want(since = performance.now()) {
   settle();
 }
 
-const hash = () => `#${written(object)}${turn.turns ? `&${new URLSearchParams(turn.view())}` : ""}`;
+const hash = () => `#${written(object)}${turn.turns ? `&${new URLSearchParams(shown(turn.view()))}` : ""}`;
 
 // When the hand rests: the link, and what a screen reader says. Not before, as both are slow.
 const settle = (() => {
@@ -84,19 +90,79 @@ const settle = (() => {
   };
 })();
 
-function choose(chosen, since) {
-  object = chosen;
+function choose(next, since) {
+  object = next;
   $("alike").textContent = "";
   for (const button of document.querySelectorAll("#kept .object")) {
     button.setAttribute("aria-current", String(button.dataset.object === written(object)));
   }
   want(since);
+  doing(tick)();
+}
+
+// A new object: of a model that is told labels, with those that were chosen, if any were.
+async function fresh(since) {
+  const next = drawn(model.seeds);
+  choose(chosen ? { z: model.labelled(await model.latent(next), chosen) } : next, since);
 }
 
 function follow(text) {
   const told = new URLSearchParams(text);
+  look(told.get("show") === "depth");
   for (const key of Object.keys(STEPS)) if (told.has(key)) turn.set(key, Number(told.get(key)));
   choose(read(text, model.zDim) ?? object ?? drawn(model.seeds));
+}
+
+// Whether depth is shown.
+function look(asked) {
+  deep = asked && model.deep;
+  $("depth").setAttribute("aria-pressed", String(deep));
+}
+
+// --- what an object shows, of a model that is told
+
+const ticked = () => Float32Array.from($("labels").querySelectorAll("input"), (box) => Number(box.checked));
+
+function labels() {
+  const entry = (name, i) => {
+    const [label, box] = [document.createElement("label"), document.createElement("input")];
+    Object.assign(box, { type: "checkbox", id: `label-${i}` });
+    box.addEventListener("change", doing(() => tell(box)));
+    label.append(box, name);
+    return label;
+  };
+  $("labels").replaceChildren(...model.labels.map(entry));
+  $("told").hidden = model.labels.length === 0;
+}
+
+// The same object with what was ticked; new ones will show it, too.
+async function tell(box) {
+  if (model.mostLabels === 1) for (const other of $("labels").querySelectorAll("input")) other.checked = other === box;
+  const told = ticked();
+  const count = told.reduce((sum, one) => sum + one, 0);
+  if (count < 1 || count > model.mostLabels) {
+    box.checked = !box.checked;
+    throw new Error(count ? `This model shows ${model.mostLabels} of them at most.` : "An object shows one of them at least.");
+  }
+  chosen = told;
+  const of = object;
+  const z = await model.latent(of);
+  if (object === of) choose({ z: model.labelled(z, chosen) }); // with what was ticked meanwhile
+}
+
+// A new object that shows whatever it may.
+function any(since) {
+  chosen = null;
+  return fresh(since);
+}
+
+// Ticks what the object shows.
+async function tick() {
+  if (!model.labels.length) return;
+  const of = object;
+  const told = model.labelsOf(await model.latent(of));
+  if (object !== of) return; // another one came meanwhile
+  for (const [i, box] of $("labels").querySelectorAll("input").entries()) box.checked = told[i] > 0.5;
 }
 
 // --- turning
@@ -187,7 +253,7 @@ function keys() {
   };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey || event.target.closest("input, select")) return;
-    if (event.key.toLowerCase() === "n") choose(drawn(model.seeds), event.timeStamp);
+    if (event.key.toLowerCase() === "n") doing(() => fresh(event.timeStamp))();
     else if (event.key === " " && turn.turns && !event.target.closest("button")) play(!turn.playing);
     else if (event.key in steps && turn.turns) {
       turn.speed = 0;
@@ -207,19 +273,19 @@ async function photo(file) {
   const bitmap = await createImageBitmap(file).catch(() => {
     throw new Error("The browser cannot read that file as a picture.");
   });
-  const tell = (share) => {
+  const progress = (share) => {
     if (sought !== file) throw new DOMException("another picture came", "AbortError");
     say(`Looking for the object in your picture: ${Math.round(100 * share)} %`);
   };
   try {
     const wanted = pixels(bitmap, model.size ?? picture.width);
-    const { z, ...view } = await explain(wanted, model, tell);
+    const { z, ...view } = await explain(wanted, model, progress, ticked());
     if (turn.playing) play(false);
     say("");
     for (const [key, value] of Object.entries(view)) turn.set(key, value);
-    const [shown] = await model.made([z], [turn.view()]);
+    const [made] = await model.made([z], [turn.view()]);
     choose({ z });
-    $("alike").textContent = `The object most like your picture of what was tried: its pixels are off by ${Math.round(apart(shown, wanted))} of 255.`;
+    $("alike").textContent = `The object most like your picture of what was tried: its pixels are off by ${Math.round(apart(made, wanted))} of 255.`;
   } catch (error) {
     if (error.name !== "AbortError") throw error;
   }
@@ -308,8 +374,15 @@ async function png() {
 async function gif() {
   say("Making the film…");
   const of = object;
-  save(await model.film(of, turn.view()), of, "gif");
+  save(await model.film(of, shown(turn.view())), of, "gif");
   say("The film is saved.");
+}
+
+async function mesh() {
+  say("Laying the surface…");
+  const of = object;
+  save(await model.mesh(of), of, "glb");
+  say("The mesh is saved.");
 }
 
 async function link() {
@@ -357,6 +430,8 @@ function controls() {
   picture.classList.toggle("turns", turn.turns);
   $("view").hidden = $("play").hidden = !turn.turns;
   $("gif").hidden = !turn.turns || !model.ours;
+  $("depth").hidden = !model.deep;
+  $("mesh").hidden = !model.solid;
   for (const key of Object.keys(STEPS)) {
     $(key).parentElement.hidden = !turn.free(key);
     [$(key).min, $(key).max] = turn.ranges[key];
@@ -373,12 +448,19 @@ function controls() {
     photos();
   }
   keys();
-  $("new").addEventListener("click", (event) => choose(drawn(model.seeds), event.timeStamp));
+  labels();
+  $("new").addEventListener("click", doing((event) => fresh(event.timeStamp)));
+  $("any").addEventListener("click", doing((event) => any(event.timeStamp)));
+  $("depth").addEventListener("click", (event) => {
+    look(!deep);
+    want(event.timeStamp);
+  });
   $("play").addEventListener("click", () => play(!turn.playing));
   $("keep").addEventListener("click", doing(keep));
   for (const id of ["from", "to", "way"]) $(id).addEventListener("input", doing(walk));
   $("png").addEventListener("click", doing(png));
   $("gif").addEventListener("click", doing(gif));
+  $("mesh").addEventListener("click", doing(mesh));
   $("link").addEventListener("click", doing(link));
   $("pixels").addEventListener("click", () => {
     $("pixels").setAttribute("aria-pressed", String(picture.classList.toggle("pixels")));

@@ -54,6 +54,12 @@ export class Model {
     this.uniform = !card || (card.latent?.distribution ?? "").startsWith("uniform");
     this.latentRange = (this.uniform && card?.latent?.range) || [-1, 1];
     this.size = card?.model.image_size;
+    const has = (...names) => ours && names.every((name) => name in (card?.endpoints ?? {}));
+    this.deep = has("volume", "depth"); // whether it shows how near an object is
+    this.solid = has("volume", "density"); // whether it makes meshes
+    // What the last numbers of a latent say of an object, each 1 where it is to be shown and 0 where not.
+    this.labels = card?.latent?.labels === card?.classes?.length ? (card?.classes ?? []) : [];
+    this.mostLabels = card?.model.most_labels ?? this.labels.length;
   }
 
   // address: of a server, or .../v1/models/NAME below it; cardUrl: of a card that the server does not have, or null.
@@ -84,13 +90,17 @@ export class Model {
     return this.zDim === Number(told.metadata.signature_def.signature_def.serving_default.inputs.z?.tensor_shape.dim.at(-1).size);
   }
 
-  // An ImageBitmap of an object ({seed} or {z}) from a view.
+  // An ImageBitmap of an object ({seed} or {z}) from a view; its depth where the view has {show: "depth"}.
   async image(object, view, signal) {
     if (!this.ours) return this.#predicted(object, view, signal);
-    const asked = { ...(this.turns ? view : {}), format: "png" };
     const read = async (response) => createImageBitmap(await response.blob());
-    if ("seed" in object) return ask(`${this.url}/image?${new URLSearchParams({ seed: object.seed, ...asked })}`, { signal, read });
-    return ask(`${this.url}/image`, { body: { z: [...object.z], ...asked }, signal, read });
+    return this.#file("image", object, { ...(this.turns ? view : {}), format: "png" }, { signal, read });
+  }
+
+  // What the server makes of an object.
+  #file(route, object, asked, { signal, read = (response) => response.blob() } = {}) {
+    if ("seed" in object) return ask(`${this.url}/${route}?${new URLSearchParams({ seed: object.seed, ...asked })}`, { signal, read });
+    return ask(`${this.url}/${route}`, { body: { z: [...object.z], ...asked }, signal, read });
   }
 
   async #predicted(object, view, signal) {
@@ -121,6 +131,17 @@ export class Model {
     return Float32Array.from((outputs.z ?? outputs)[0]);
   }
 
+  // Which labels a latent has, and the latent with others: numbers, in the order of `labels`.
+  labelsOf(z) {
+    return z.slice(z.length - this.labels.length);
+  }
+
+  labelled(z, labels) {
+    const other = Float32Array.from(z);
+    other.set(labels, z.length - labels.length);
+    return other;
+  }
+
   #drawn(seed) {
     const uniform = random(seed);
     const [low, high] = this.latentRange;
@@ -129,9 +150,12 @@ export class Model {
   }
 
   // A GIF of a turn, made by the server.
-  film(object, { elevation_deg, scale }) {
-    const kind = "seed" in object ? { seed: object.seed } : { z: [...object.z] };
-    const body = { ...kind, elevation_deg, scale, frames: FRAMES, format: "gif" };
-    return ask(`${this.url}/turntable`, { body, read: (response) => response.blob() });
+  film(object, { azimuth_deg, ...view }) {
+    return this.#file("turntable", object, { ...view, frames: FRAMES, format: "gif" });
+  }
+
+  // Its surface, a GLB.
+  mesh(object) {
+    return this.#file("mesh", object, {});
   }
 }

@@ -43,13 +43,15 @@ function spread(values) {
 //
 // First the latent in the middle, from all round; then others at the two azimuths that were most alike; then the cross-entropy
 // method (Rubinstein 1999): each round is drawn about the best so far. The same photo gives the same answer.
-// model: a Model that turns. tell(share): how much is done, from 0 to 1; it may throw, which ends the search.
-export async function explain(photo, model, tell = () => {}) {
+// model: a Model that turns. tell(share): how much is done, from 0 to 1; it may throw, which ends the search. labels: that all
+// latents which are tried end with; none where the model is told none.
+export async function explain(photo, model, tell = () => {}, labels = []) {
   const draw = random(1);
   const normal = () => Math.sqrt(-2 * Math.log(1 - draw())) * Math.cos(2 * Math.PI * draw());
   const range = model.uniform ? model.latentRange : [-3, 3];
   const width = (range[1] - range[0]) / 2;
-  const fresh = () => Float32Array.from({ length: model.zDim }, () => (model.uniform ? range[0] + 2 * width * draw() : normal()));
+  const told = (z) => (labels.length ? model.labelled(z, labels) : z);
+  const fresh = () => told(Float32Array.from({ length: model.zDim }, () => (model.uniform ? range[0] + 2 * width * draw() : normal())));
   const { azimuth_deg: circle, elevation_deg: heights, scale } = model.ranges;
   const middle = ([low, high]) => (low + high) / 2;
   const seen = (azimuth, elevation = middle(heights)) => ({
@@ -70,7 +72,7 @@ export async function explain(photo, model, tell = () => {}) {
     const turned = Math.abs(a - b) % 360;
     return model.closes ? Math.min(turned, 360 - turned) : Math.abs(a - b);
   };
-  const centre = new Float32Array(model.zDim).fill(middle(range));
+  const centre = told(new Float32Array(model.zDim).fill(middle(range)));
   const step = (circle[1] - circle[0]) / (model.closes ? AZIMUTHS : AZIMUTHS - 1);
   const round = await tried(Array.from({ length: AZIMUTHS }, (_, i) => ({ z: centre, view: seen(circle[0] + i * step) })));
   const [first, ...others] = byError(round).map(({ view }) => view);
@@ -92,7 +94,7 @@ export async function explain(photo, model, tell = () => {}) {
     const azimuth = of(({ view }) => view.azimuth_deg, TURN_DEG / (1 + i / 2));
     const elevation = of(({ view }) => view.elevation_deg, (heights[1] - heights[0]) / 8);
     const born = Array.from({ length: BORN }, () => ({
-      z: Float32Array.from(numbers, (number) => clipped(number(), range)),
+      z: told(Float32Array.from(numbers, (number) => clipped(number(), range))),
       view: seen(azimuth(), elevation()),
     }));
     found = byError([...parents, ...(await tried(born))]);

@@ -1,6 +1,7 @@
 // The model of a page without a server, aside of the page, which stays free to follow the hand.
 //
-// Messages: {id, parts: {name: address}} loads the ONNX models, once; {id, feeds: {input: {shape, data}}} asks for an image.
+// Messages: {id, parts: {name: address}} loads the ONNX models, once; {id, feeds: {input: {shape, data}}, show} asks for an image, or
+// for what the part that `show` names gives.
 // Answers: {id, images: {shape, data}} or {id, error}.
 
 import * as ort from "../runtime/ort.wasm.min.mjs";
@@ -27,20 +28,21 @@ async function volumeOf(z) {
   return volume;
 }
 
-async function image(feeds) {
+async function image(feeds, show) {
   const tensors = Object.fromEntries(
     Object.entries(feeds).map(([name, { shape, data }]) => [name, new ort.Tensor("float32", data, shape)]),
   );
-  const last = Object.values(sessions).at(-1); // render, or all of it in one
+  const last = sessions[show] ?? sessions.render ?? Object.values(sessions)[0]; // which is all of it in one
   if (sessions.volume) tensors.volume = await volumeOf(tensors.z);
   const asked = last.inputNames.map((name) => [name, tensors[name]]);
-  const { images } = await last.run(Object.fromEntries(asked));
-  return { shape: images.dims, data: images.data };
+  const found = await last.run(Object.fromEntries(asked));
+  const { dims, data } = found[show] ?? found.images;
+  return { shape: dims, data };
 }
 
-addEventListener("message", async ({ data: { id, parts, feeds } }) => {
+addEventListener("message", async ({ data: { id, parts, feeds, show } }) => {
   try {
-    postMessage({ id, images: parts ? await load(parts) : await image(feeds) });
+    postMessage({ id, images: parts ? await load(parts) : await image(feeds, show) });
   } catch (error) {
     postMessage({ id, error: error.message || String(error) });
   }
