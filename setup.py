@@ -37,7 +37,7 @@ setup(
         "beam": ["apache-beam==2.77.0"],
         "dedupe": ["imagehash>=4.3.2"],
         "digits": ["scikit-learn>=1.5", "scikit-image>=0.24", "scipy>=1.13"],
-        "serve": ["starlette>=1.10", "uvicorn>=0.54", "prometheus_client>=0.26"],
+        "serve": ["starlette>=1.10", "uvicorn>=0.54", "prometheus_client>=0.26", "scikit-image>=0.24", "trimesh>=4.4"],
         "web": ["tf2onnx==1.17.0", "onnxruntime==1.31.1"],
         "plot": ["matplotlib>=3.10"],
         "test": [

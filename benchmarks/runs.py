@@ -50,7 +50,7 @@ def of_seeds(
       folder: of the runs.
       rows: {row: (config, what it changes of it)}.
       seeds: how many, from 0.
-      overrides: of all rows; a row's own changes go before them.
+      overrides: of all rows; a row's own changes take precedence.
 
     Yields:
       {row: {run: result}}, a whole table after each seed.

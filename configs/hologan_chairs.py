@@ -1,6 +1,6 @@
 """HoloGAN on real chairs: 49 furniture meshes of Sweet Home 3D, drawn from every side (docs/meshes.md).
 
-Command   python main.py --config configs/hologan_chairs.py
+Command   python main.py --config configs/hologan_chairs.py         # 64 px; configs/hologan_chairs.py:128 is the same at 128
 Hardware  2 cores (AMD EPYC, no AMX), 24 GiB, no GPU; 2026-11-24
 Time      5 minutes of training for 32 of these 128 kimg (102 images/s)
 Result    after 32 kimg, seed 0, one run: 48 of 48 chairs turn once, azimuth error 17.1 degrees, KID x 100 of 17.5: docs/results.md.
@@ -11,18 +11,24 @@ Before    with the projection unit (version 0.1) objects turned two to four time
 from ml_collections import ConfigDict
 
 from configs import base
+from holotf.errors import UserError
+
+VARIANTS = ("64", "128")  # px
 
 
-def get_config() -> ConfigDict:
-    """64 px, half width, bfloat16."""
+def get_config(variant: str = "64") -> ConfigDict:
+    """Half width, bfloat16."""
+    if variant not in VARIANTS:
+        raise UserError(f"hologan_chairs:{variant}: use one of {', '.join(VARIANTS)}")
     config = base.get_config()
-    config.data.dir = "data/chairs64"
-    config.data.prepare = "meshes --preset chairs --size 64 --count 22500 --test 2500"
+    config.data.dir = f"data/chairs{variant}"
+    config.data.prepare = f"meshes --preset chairs --size {variant} --count 22500 --test 2500"
+    config.model.image_size = int(variant)
     config.model.gf = config.model.df = 32
     config.optim.d_lr = config.optim.g_lr = 2e-4
     config.train.kimg = 128.0
     config.train.sample_kimg = 16.0
     config.train.checkpoint_kimg = 8.0
-    config.evaluate.turntables = "meshes --preset chairs --size 64 --turntable 24 --count 1176 --seed 1"
+    config.evaluate.turntables = f"meshes --preset chairs --size {variant} --turntable 24 --count 1176 --seed 1"
     config.device.precision = "mixed_bfloat16"
     return config

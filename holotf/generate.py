@@ -85,7 +85,7 @@ def generate(model: Generative, settings: ConfigDict, folder: str) -> list[str]:
             closed = name == "azimuth_deg" and model.turns_fully
             film = sweep if closed else np.concatenate([sweep, sweep[:, ::-1]], axis=1)  # there and back
             written += sheet_and_film(folder, f"sweep_{name.removesuffix('_deg')}", sweep, film)
-    if isinstance(model, Volumetric) and model.solid:
+    if isinstance(model, Volumetric) and model.has_density:
         written += _solid(model, latents, names, settings, folder)
     path = model.interpolate(latents, settings.frames)  # [N,K,H,W,3], from each object to the next
     written += sheet_and_film(folder, "interpolation", path, path.reshape(1, -1, *path.shape[2:]))

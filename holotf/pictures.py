@@ -105,7 +105,7 @@ def scatter(points: np.ndarray, groups: np.ndarray, names: Sequence[str]) -> np.
 def depth_pictures(depths: np.ndarray, size: int) -> np.ndarray:
     """Depths float32 [N, h, w] in [-1, 1] -> grey pictures, uint8 [N, size, size, 3], enlarged bilinearly; nearer is lighter."""
     large = np.stack([Image.fromarray(depth).resize((size, size), Image.Resampling.BILINEAR) for depth in depths])
-    grey = np.round((np.clip(large, -1.0, 1.0) + 1.0) * 127.5).astype(np.uint8)
+    grey = np.round((np.clip(np.nan_to_num(large, nan=-1.0), -1.0, 1.0) + 1.0) * 127.5).astype(np.uint8)
     return grey[..., np.newaxis].repeat(3, axis=-1)
 
 

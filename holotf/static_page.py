@@ -106,16 +106,17 @@ def write_model(model: Exported, folder: Path, weights: str) -> dict:
     Raises:
       UserError: the model makes no images of latents, or its pixels would differ too much.
     """
-    endpoints, default = model.endpoints, model.endpoints.get("serving_default")
-    if default is None or "z" not in default.inputs or "images" not in default.outputs:
+    endpoints, default = model.endpoints, model.pictured
+    if default is None:
         raise UserError(f"export.format='web': {model.name} makes no images of latents: there is nothing to show")
     halves = {"volume", "render"} <= set(endpoints)
     names = [name for name in ("volume", "render", "depth") if name in endpoints] if halves else [default.name]
     parts = {name: onnx_model.convert(endpoints[name].function, weights) for name in names}
-    worst, mean = _differences(model, parts)
-    if worst > MOST:
-        use = "export the run again" if weights == "float32" else "use --config.export.weights=float32"
-        raise UserError(f"export.weights={weights!r} moves a pixel by {worst} of 255 levels, {MOST} are allowed: {use}")
+    differs = _differences(model, parts)
+    for of, told in differs.items():
+        if told["most"] > MOST:
+            use = "export the run again" if weights == "float32" else "use --config.export.weights=float32"
+            raise UserError(f"export.weights={weights!r} moves {of} by {told['most']} of 255 levels, {MOST} are allowed: {use}")
     for name, part in parts.items():
         (folder / f"{name}.onnx").write_bytes(part)
     told = {
@@ -125,7 +126,7 @@ def write_model(model: Exported, folder: Path, weights: str) -> dict:
         "inputs": {key: [size or 1 for size in tensor.shape] for key, tensor in default.inputs.items()},
         "latents": _latents(endpoints.get("latents"), folder),
         "weights": weights,
-        "differs": {"most": worst, "mean": round(mean, 4)},  # levels of 255, from the SavedModel's pixels
+        "differs": differs,  # levels of 255, from the SavedModel's
     }
     files.write_json(folder / "model.json", told)
     files.write_json(folder / "card.json", model.card)
@@ -133,26 +134,29 @@ def write_model(model: Exported, folder: Path, weights: str) -> dict:
 
 
 def _differences(model, parts):
-    """(most, mean) levels by which pixels of the ONNX models differ from the SavedModel's, over the range of views."""
-    default, rng = model.endpoints["serving_default"], np.random.default_rng(0)
+    """By how many levels of 255 what the ONNX models draw differs from the SavedModel's, over the range of views.
+
+    {"pixels": {"most", "mean"}}, and of a model that shows depth "depths".
+    """
+    default, rng, found = model.pictured, np.random.default_rng(0), {"pixels": []} | ({"depths": []} if "depth" in parts else {})
     latents = model.endpoints.get("latents")
     drawn = latents({"seed": np.arange(COMPARED)})["z"] if latents else rng.uniform(-1, 1, (COMPARED, default.inputs["z"].shape[1]))
-    told, found = model.card["endpoints"][default.name]["inputs"], []
+    told = model.card["endpoints"][default.name]["inputs"]
     run = {name: onnx_model.runner(part) for name, part in parts.items()}
     last = run.get("render") or run[default.name]
     for z in np.float32(drawn)[:, np.newaxis]:
         volume = run["volume"]({"z": z}) if "volume" in run else {}
+        whole = model.endpoints["volume"]({"z": z}) if "depth" in run else {}
         for _ in range(COMPARED):
             limits = {key: np.transpose(told[key]["range"]) for key in default.inputs if key != "z"}
             views = {key: np.float32(rng.uniform(*pair))[np.newaxis] for key, pair in limits.items()}
             images = last({**volume, "z": z, **views})["images"]
-            found.append(images.astype(int) - default({"z": z, **views})["images"])
+            found["pixels"].append(images.astype(int) - default({"z": z, **views})["images"])
             if "depth" in run:
-                near = run["depth"]({**volume, **views})["depth"]
-                near -= model.endpoints["depth"]({**model.endpoints["volume"]({"z": z}), **views})["depth"]
-                found.append(np.round(127.5 * near).astype(int))  # as the page shows it
-    apart = np.abs(np.concatenate([differences.ravel() for differences in found]))
-    return int(apart.max()), float(apart.mean())
+                near, expected = run["depth"]({**volume, **views}), model.endpoints["depth"]({**whole, **views})
+                found["depths"].append(np.round(127.5 * (near["depth"] - expected["depth"])).astype(int))  # as the page shows them
+    apart = {of: np.abs(differences) for of, differences in found.items()}
+    return {of: {"most": int(levels.max()), "mean": round(float(levels.mean()), 4)} for of, levels in apart.items()}
 
 
 def _latents(endpoint, folder):
@@ -181,5 +185,8 @@ def _drawn(seed, shape, distribution, split):
 def said(folder: str, told: dict) -> str:
     """What is printed of a new folder: its size, how far its pixels are from the SavedModel's, and how to look at it."""
     size = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
-    differs = "differ from the SavedModel's by {most} of 255 levels at most, {mean:g} on average".format(**told["differs"])
-    return f"Page: {folder}, {size / 1e6:.1f} MB; pixels {differs}\nTo see it: python -m http.server -d {folder} 8000"
+    differs = "{most} of 255 levels at most, {mean:g} on average".format(**told["differs"]["pixels"])
+    return (
+        f"Page: {folder}, {size / 1e6:.1f} MB; pixels differ from the SavedModel's by {differs}\n"
+        f"To see it: python -m http.server -d {folder} 8000"
+    )

@@ -61,13 +61,13 @@ def lay(density: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
 
     Returns:
       (vertices [V, 3] float32, x right, y up, z toward the viewer, in half volumes; triangles [F, 3], counterclockwise from
-      outside), or None where no surface is found: all voxels are alike, or nearly so.
+      outside), or None where no surface is found: voxels are alike, or single ones opaque.
     """
     from scipy import ndimage
     from skimage import filters, measure
 
     n, opacity = len(density), 1.0 - np.exp(-density.astype(np.float64))
-    if np.ptp(opacity) < 1e-6:
+    if not np.ptp(opacity) >= 1e-6:  # NaN, too
         return None
     matter = opacity > filters.threshold_otsu(opacity)
     level = (opacity[matter].mean() + opacity[~matter].mean()) / 2
@@ -80,6 +80,13 @@ def lay(density: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     return np.stack([column, -row, -depth], axis=1).astype(np.float32), faces.astype(np.int64)
 
 
+def turns(asked: np.ndarray) -> np.ndarray:
+    """`holotf.layers.rigid.rotation` of views [K, 6], without TensorFlow: [K, 3, 3]."""
+    from scipy.spatial.transform import Rotation
+
+    return Rotation.from_euler("yx", asked[:, :2] * [-1, 1], degrees=True).as_matrix()
+
+
 def colours(images: np.ndarray, asked: np.ndarray, vertices: np.ndarray, normals: np.ndarray) -> np.ndarray:
     """What colour each vertex has in the pictures of the object in which it is seen, weighted by how squarely it is.
 
@@ -90,13 +97,9 @@ def colours(images: np.ndarray, asked: np.ndarray, vertices: np.ndarray, normals
     Returns:
       uint8 [V, 3].
     """
-    from scipy.spatial.transform import Rotation
-
-    # As holotf.layers.rigid turns: first by -azimuth about y, then by the elevation about x.
-    turns = Rotation.from_euler("yx", asked[:, :2] * [-1, 1], degrees=True).as_matrix()  # [K,3,3]
-    size = images.shape[1]
+    size, turned = images.shape[1], turns(asked)
     total, weights = np.zeros((len(vertices), 3)), np.full((len(vertices), 1), 1e-9)
-    for image, turn in zip(images, turns, strict=True):
+    for image, turn in zip(images, turned, strict=True):
         seen, facing = vertices @ turn.T, (normals @ turn.T)[:, 2]
         column, row = (
             np.clip(np.round((s * p + 1) / 2 * size - 0.5), 0, size - 1).astype(int) for s, p in ((1, seen[:, 0]), (-1, seen[:, 1]))

@@ -116,6 +116,7 @@ PUBLISHED = {  # the released networks, in small_config's terms
     "model.renderer": "projection",
     "model.instance_norm": True,
     "loss.lambda_azimuth": 0.0,
+    "loss.lambda_elevation": 0.0,
 }
 
 

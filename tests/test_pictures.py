@@ -55,3 +55,4 @@ def test_what_is_nearer_is_lighter_and_enlarged_bilinearly():
     np.testing.assert_allclose(made[:, 1::3, 1::3, 0], levels, atol=1)  # the middles of the small picture's pixels
     np.testing.assert_allclose(made[:, 1, 2, 0], levels[:, 0, :2] @ [2 / 3, 1 / 3], atol=1)
     np.testing.assert_array_equal(pictures.depth_pictures(np.full((1, 2, 2), 7, np.float32), 4), 255)
+    np.testing.assert_array_equal(pictures.depth_pictures(np.full((1, 2, 2), np.nan, np.float32), 4), 0)

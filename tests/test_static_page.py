@@ -41,7 +41,7 @@ def test_a_turned_object_looks_as_the_savedmodel_draws_it(turning):
     """With weights of 16 bits: no pixel by more than 3 levels of 255, by 0.2 on average; one volume serves all views."""
     model, folder, told = turning
     assert told == json.loads((folder / "model.json").read_text())
-    assert told["differs"]["most"] <= 3
+    assert told["differs"]["pixels"]["most"] <= 3
     z = model.endpoints["latents"]({"seed": np.array([77])})["z"]
     volume = run(folder / "volume.onnx", z=z)
     assert set(told["parts"]) == {"volume", "render", "depth"}
@@ -103,7 +103,7 @@ def test_pixels_that_move_too_far_are_refused(turning, tmp_path, monkeypatch):
 
     monkeypatch.setattr(onnx_model, "convert", converted)
     monkeypatch.setattr(static_page, "MOST", -1)
-    with pytest.raises(UserError, match=r"export.weights='float16' moves a pixel by \d of 255 levels, -1 are allowed"):
+    with pytest.raises(UserError, match=r"export.weights='float16' moves pixels by \d of 255 levels, -1 are allowed"):
         static_page.write_model(model, tmp_path, "float16")
     assert not list(tmp_path.iterdir())
 

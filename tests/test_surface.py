@@ -7,6 +7,7 @@ from conftest import PUBLISHED, small_config
 
 from holotf import models, surface
 from holotf.generate import generate
+from holotf.layers import rigid
 
 trimesh = pytest.importorskip("trimesh", reason="pip install 'holotf[mesh]'")
 pytest.importorskip("skimage", reason="pip install 'holotf[mesh]'")
@@ -48,6 +49,18 @@ def test_fog_has_no_surface():
     assert surface.lay(np.full([N, N, N], 0.3)) is None
 
 
+def test_single_voxels_between_the_samples_and_numbers_that_are_none_have_no_surface():
+    alone = np.zeros([N, N, N])
+    alone[3, 4, 5] = 1e-4
+    for density in (alone, np.full([N, N, N], np.nan), np.where(np.arange(N) < 3, np.nan, np.ones([N, N, N]))):
+        surface.lay(density)  # None, or a surface: no error
+
+
+def test_views_turn_as_the_volume_is_turned():
+    asked = np.random.default_rng(0).uniform(-400, 400, (20, 6))
+    np.testing.assert_allclose(surface.turns(asked), rigid.rotation(tf.constant(asked)), atol=1e-9)
+
+
 def test_what_faces_a_photograph_has_its_colour():
     vertices, faces = surface.lay(ball(3.0, 0.0))
     normals = np.asarray(trimesh.Trimesh(vertices, faces, process=False).vertex_normals)
@@ -79,8 +92,8 @@ def test_where_no_density_is_known_there_are_no_meshes(tmp_path):
 
 
 def test_each_volume_is_looked_at_as_often_as_the_others(model):
-    volumes, asked = model.volume(model.latents([1, 2])), model.resting(6)[0]
+    volumes, asked = model.volume(model.latents([1, 2])), model.draw(6, [0, 0])[1]
     depths, opacities = model.look(volumes, asked)
     assert depths.shape == opacities.shape == (6, 16, 16)
-    np.testing.assert_allclose(depths[5], model.look(volumes[1:], asked[:1])[0][0], atol=1e-6)
+    np.testing.assert_allclose(depths[3:], model.look(volumes[1:], asked[3:])[0], atol=1e-6)
     assert np.abs(depths[0] - depths[5]).max() > 1e-6

@@ -31,7 +31,7 @@ class Look(Evaluator):
         model = self.subject.model
         latents = model.latents(range(OBJECTS))
         volume = model.volume(latents)
-        density = model.absorption(volume).numpy() if model.solid else None
+        density = model.absorption(volume).numpy() if model.has_density else None
         if density is not None:
             yield "volume/opaque", float(np.mean(1.0 - np.exp(-density) > 0.5))
             yield "volume/seen", float(np.mean(1.0 - np.exp(-np.sum(density, axis=1))))

@@ -313,10 +313,10 @@ class Turnable(Generative):
 class Volumetric(Turnable):
     """A model that makes a volume of features for each latent, and its images of the volume.
 
-    A subclass has `volume` and `rendered`; one whose renderer composites is `solid`, and has `absorption` and `look`.
+    A subclass has `volume` and `rendered`; one whose renderer composites says so (`has_density`), and has `absorption` and `look`.
     """
 
-    solid = False
+    has_density = False
 
     def volume(self, z: tf.Tensor) -> tf.Tensor:
         """The objects, before any turn: [N, Z] -> [N, D, H, W, C] float32."""

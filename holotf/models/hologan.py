@@ -324,7 +324,7 @@ class HoloGAN(Perceptive, Volumetric, GAN):
         return to_uint8(self.ema_generator.rendered(tf.cast(volume, self.ema_generator.compute_dtype), z, asked))
 
     @property
-    def solid(self) -> bool:
+    def has_density(self) -> bool:
         """Whether the renderer composites."""
         return isinstance(self.ema_generator.renderer, compositing.Renderer)
 
@@ -390,7 +390,7 @@ class HoloGAN(Perceptive, Volumetric, GAN):
             "render": endpoint(render, views.ACCEPTED, volume=made, z=z, **view),
             "encode": endpoint(encode, images=([None, size, size, 3], tf.uint8)),
         }
-        if self.solid:
+        if self.has_density:
             found["depth"] = endpoint(depth, views.ACCEPTED, volume=made, **view)
             found["density"] = endpoint(density, volume=made)
         return found

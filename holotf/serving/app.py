@@ -158,17 +158,16 @@ class _Api:
         return await self._picture(request, pictures.film)
 
     async def mesh(self, request: Request) -> Response:
-        told = await self._told(request)
-        if not surface.available():
+        asked = pictures.of_mesh(await self._told(request), self._exported)
+        if not await self._aside(surface.available):
             raise HTTPException(501, "no meshes: pip install 'holotf[mesh]' where the server runs")
-        z = await self._latent(*pictures.mesh(told, self._service.pictured))
-        found = await self._aside(surface.mesh, *await self._service.mesh(z))
+        found = await self._aside(surface.mesh, *await self._service.measured(await self._latent(*asked)))
         if found is None:
-            raise HTTPException(400, "this object has no surface: its voxels are alike")
+            raise HTTPException(400, "no surface was found in this object")
         return _file(request, found, "model/gltf-binary")
 
     async def _picture(self, request, read):
-        asked = read(await self._told(request), self._service.pictured, self._exported.card)
+        asked = read(await self._told(request), self._exported)
         z = await self._latent(asked.seed, asked.z)
         if asked.show == "depth":
             size = self._exported.card["model"]["image_size"]
@@ -180,7 +179,7 @@ class _Api:
     async def _told(self, request):
         """What a request for a file says, in its address or as JSON."""
         self._check_model(request)
-        if self._service.pictured is None:
+        if self._exported.pictured is None:
             raise HTTPException(400, "this model makes no images of latents: its card has no such endpoint")
         return dict(request.query_params) if request.method != "POST" else tensors.parse(await request.body())
 

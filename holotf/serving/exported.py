@@ -100,6 +100,12 @@ class Exported:
             self.endpoints["serving_default"] = self.endpoints[default]  # one endpoint, so requests to either are joined
         for endpoint in self.endpoints.values():
             endpoint.warm_up()
+        pictured = self.endpoints.get("serving_default")
+        if pictured is not None and ("z" not in pictured.inputs or "volume" in pictured.inputs or "images" not in pictured.outputs):
+            pictured = None
+        self.pictured: Endpoint | None = pictured  # which makes images of latents
+        self.shows_depth = pictured is not None and {"volume", "depth"} <= self.endpoints.keys()
+        self.makes_meshes = pictured is not None and {"volume", "density"} <= self.endpoints.keys()
         self.signature_def = {
             key: json_format.MessageToDict(told, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
             for key, told in proto.meta_graphs[0].signature_def.items()

@@ -12,7 +12,7 @@ _ERRORS = {
     404: "no such model or version",
     413: "the body is too large",
     500: "a fault of the server's",
-    501: "what this asks for is not installed where the server runs",
+    501: "meshes: what makes them is not installed where the server runs",
     503: "too many requests are in hand: try again after Retry-After",
     504: "it took too long",
 }
@@ -95,8 +95,8 @@ _BASE64 = {"type": "object", "properties": {"b64": {"type": "string"}}, "require
 
 def _pictures(base, exported):
     """The routes of pictures, where the model's default endpoint makes images of latents."""
-    default = exported.endpoints.get("serving_default")
-    if default is None or "z" not in default.inputs or "images" not in default.outputs:
+    default = exported.pictured
+    if default is None:
         return {}
     about = exported.card["endpoints"][default.name]["inputs"]
     of_object = {
@@ -108,8 +108,7 @@ def _pictures(base, exported):
         for key, tensor in default.inputs.items()
         if key != "z"
     }
-    deep = {"volume", "depth"} <= set(exported.endpoints)
-    shows = {"show": {"enum": list(pictures.SHOWS), "default": pictures.SHOWS[0]}} if deep else {}
+    shows = {"show": {"enum": list(pictures.SHOWS), "default": pictures.SHOWS[0]}} if exported.shows_depth else {}
     found = {f"{base}/image": _file("An object", of_object | views | shows, "image", pictures.IMAGE_FORMATS)}
     if exported.card["views"] and "azimuth_deg" in views:
         del views["azimuth_deg"]
@@ -119,7 +118,7 @@ def _pictures(base, exported):
         }
         told = of_object | views | shows | lengths
         found[f"{base}/turntable"] = _file("An object that turns", told, "image", pictures.FILM_FORMATS)
-    if {"volume", "density"} <= set(exported.endpoints):
+    if exported.makes_meshes:
         found[f"{base}/mesh"] = _file("An object's surface", of_object, "model", ("gltf-binary",))
     return found
 

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from starlette.exceptions import HTTPException
 
-from holotf.serving.exported import Endpoint
+from holotf.serving.exported import Exported
 from holotf.serving.tensors import array
 
 SHOWS = ("image", "depth")
@@ -35,35 +35,36 @@ class Asked:
     frame_ms: int = 0
 
 
-def image(told: Mapping[str, object], endpoint: Endpoint, card: dict) -> Asked:
-    """What a request for one image asks for.
+def image(told: Mapping[str, object], model: Exported) -> Asked:
+    """What a request for one image asks for. What is not given rests in the middle of its range, which the card has.
 
     Args:
       told: values by name: text of a query, lists separated by commas, or JSON.
-      endpoint: that makes images of latents.
-      card: of the export, which says where inputs that are not given rest: in the middle of their ranges.
+      model: one that makes images of latents.
 
     Raises:
       HTTPException: 400: a name or a value that cannot be.
     """
-    _check_names(told, ["seed", "z", *_views(endpoint), *_shows(card), "format"])
-    others = {key: _value(told.get(key), key, endpoint, card)[np.newaxis] for key in _views(endpoint)}
+    endpoint = model.pictured
+    _check_names(told, ["seed", "z", *_views(endpoint), *_shows(model), "format"])
+    others = {key: _value(told.get(key), key, endpoint, model.card)[np.newaxis] for key in _views(endpoint)}
     return Asked(*_object(told, endpoint), others, *_form(told, IMAGE_FORMATS))
 
 
-def film(told: Mapping[str, object], endpoint: Endpoint, card: dict) -> Asked:
+def film(told: Mapping[str, object], model: Exported) -> Asked:
     """What a request for a turning object asks for: the azimuth runs through the card's range, there and back if that is no circle.
 
     Args:
-      told, endpoint, card: as `image` takes them.
+      told, model: as `image` takes them.
 
     Raises:
       HTTPException: 400: a name or a value that cannot be, or a model that does not turn.
     """
+    endpoint, card = model.pictured, model.card
     if not card["views"] or "azimuth_deg" not in endpoint.inputs:
         raise HTTPException(400, "this model does not turn: its card has no views")
     fixed = [key for key in _views(endpoint) if key != "azimuth_deg"]
-    _check_names(told, ["seed", "z", *fixed, *_shows(card), "frames", "frame_ms", "format"])
+    _check_names(told, ["seed", "z", *fixed, *_shows(model), "frames", "frame_ms", "format"])
     frames, frame_ms = (_whole(told.get(key, default), key, *_BOUNDS[key]) for key, default in DEFAULTS.items())
     others = {key: _value(told.get(key), key, endpoint, card)[np.newaxis].repeat(frames, axis=0) for key in fixed}
     low, high = card["views"]["ranges"]["azimuth_deg"]
@@ -73,14 +74,16 @@ def film(told: Mapping[str, object], endpoint: Endpoint, card: dict) -> Asked:
     return Asked(*_object(told, endpoint), others, *_form(told, FILM_FORMATS), frame_ms)
 
 
-def mesh(told: Mapping[str, object], endpoint: Endpoint) -> tuple[int | None, np.ndarray | None]:
+def of_mesh(told: Mapping[str, object], model: Exported) -> tuple[int | None, np.ndarray | None]:
     """Whose mesh a request asks for: (seed, z), as `Asked` has them.
 
     Raises:
-      HTTPException: 400: a name or a value that cannot be.
+      HTTPException: 400: a name or a value that cannot be, or a model without a density.
     """
+    if not model.makes_meshes:
+        raise HTTPException(400, "this model makes no meshes: its card has no endpoints volume and density")
     _check_names(told, ["seed", "z"])
-    return _object(told, endpoint)
+    return _object(told, model.pictured)
 
 
 def encoded(images: np.ndarray, asked: Asked) -> bytes:
@@ -92,9 +95,9 @@ def encoded(images: np.ndarray, asked: Asked) -> bytes:
     return file.getvalue()
 
 
-def _shows(card):
+def _shows(model):
     """The parameter that chooses between SHOWS, where there is a choice."""
-    return ["show"] if {"volume", "depth"} <= set(card["endpoints"]) else []
+    return ["show"] if model.shows_depth else []
 
 
 def _views(endpoint):

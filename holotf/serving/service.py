@@ -35,11 +35,7 @@ class Service:
         self._volumes = Volumes(volumes_bytes)
         self._coming: dict[bytes, asyncio.Task] = {}
         self._seeds: dict[int, np.ndarray] = {}
-        endpoints = exported.endpoints
-        self._halves = bool(volumes_bytes) and {"generate", "volume", "render"} <= set(endpoints)
-        default = endpoints.get("serving_default")
-        makes_images = default is not None and "z" in default.inputs and "images" in default.outputs
-        self.pictured = default if makes_images else None  # the endpoint that makes an image of a latent
+        self._halves = bool(volumes_bytes) and {"generate", "volume", "render"} <= exported.endpoints.keys()
 
     async def close(self) -> None:
         """To be called when nobody asks any more."""
@@ -122,25 +118,18 @@ class Service:
         parts = []
         for n, part in self._parts(others):
             latents = np.repeat(z[np.newaxis], n, axis=0)
-            parts.append((await self.predict(self.pictured, {"z": latents, **part}))["images"])
+            parts.append((await self.predict(self.exported.pictured, {"z": latents, **part}))["images"])
         return np.concatenate(parts)
 
     async def depths(self, z: np.ndarray, views: Mapping[str, np.ndarray]) -> np.ndarray:
-        """How near one object is, of an export that has the endpoint: under the arguments of `pictures`, float32 [n, h, w]."""
+        """How near one object is, of an export that shows depth: under the arguments of `pictures`, float32 [n, h, w]."""
         volume, parts = await self._volume(z), []
-        for n, part in self._parts(views):
-            volumes = np.repeat(volume[np.newaxis], n, axis=0)
-            parts.append((await self._ask(self.exported.endpoints["depth"], {"volume": volumes, **part}))["depth"])
+        for _, part in self._parts(views):
+            parts.append((await self._ask(self.exported.endpoints["depth"], part | {"volume": volume[np.newaxis]}))["depth"])
         return np.concatenate(parts)
 
-    async def mesh(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What `holotf.surface.mesh` takes, of one object [Z].
-
-        Raises:
-          HTTPException: 400: an export without the endpoint `density`.
-        """
-        if not {"volume", "density"} <= set(self.exported.endpoints):
-            raise HTTPException(400, "this model makes no meshes: its card has no endpoints volume and density")
+    async def measured(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What `holotf.surface.mesh` takes, of one object [Z] of an export that makes meshes."""
         volume = await self._volume(z)
         density = (await self._ask(self.exported.endpoints["density"], {"volume": volume[np.newaxis]}))["density"][0]
         asked = surface.photographed(self.exported.card["views"]["ranges"])

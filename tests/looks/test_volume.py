@@ -28,7 +28,7 @@ class Known(Volumetric):
         seen = 0.8 * tf.reduce_sum(volume[..., 0], axis=1) + 0.1 * tf.reduce_sum(volume[..., 1], axis=1)  # [N,H,W]
         return to_uint8(tf.repeat(seen[..., tf.newaxis], 3, axis=-1))
 
-    solid = True
+    has_density = True
 
     def absorption(self, volume):
         return 5.0 * volume[..., 0]

@@ -69,7 +69,7 @@ def test_what_a_volume_absorbs_is_what_its_rays_lose():
     _, opacity = model.look(model.volume(z), views)
     np.testing.assert_allclose(1.0 - tf.exp(-tf.reduce_sum(absorbed, axis=1)), opacity, rtol=1e-4, atol=1e-5)
     assert np.ptp(opacity) > 0.01
-    assert not models.build(small_config(**PUBLISHED)).solid
+    assert not models.build(small_config(**PUBLISHED)).has_density
 
 
 def test_readings_are_those_of_the_encoders():

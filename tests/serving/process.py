@@ -25,7 +25,7 @@ def made(folder, **changes):
     network = model.generator if isinstance(model, GAN) else model.decoder
     for v in network.trainable_variables:
         v.assign(v * 5.0)
-    if isinstance(model, Volumetric) and model.solid:  # and things that light does not pass
+    if isinstance(model, Volumetric) and model.has_density:  # and things that light does not pass
         network.renderer.kernel.assign(tf.random.stateless_normal(network.renderer.kernel.shape, [0, 1]))
         network.renderer.bias.assign(-2.0)
     if isinstance(model, GAN):

@@ -15,25 +15,28 @@ INPUTS = {"z": (None, 2), "azimuth_deg": (None,), "scale": (None,), "translation
 ENDPOINT = types.SimpleNamespace(name="generate", inputs={key: Tensor(np.dtype("float32"), shape) for key, shape in INPUTS.items()})
 
 
-def card(low=0.0, high=360.0):
+def model(low=0.0, high=360.0, **changes):
+    """What `pictures` reads of an export."""
     ranges = {"azimuth_deg": [low, high], "scale": [0.8, 1.2], "translation": [[-0.1, 0.3], [0, 0], [0, 0]]}
     inputs = {"z": {}} | {key: {"range": value} for key, value in ranges.items()}
     views = {"ranges": {"azimuth_deg": [low, high]}, "azimuth_closes_circle": high - low >= 360}
-    return {"endpoints": {"generate": {"inputs": inputs}}, "views": views}
+    card = {"endpoints": {"generate": {"inputs": inputs}}, "views": views}
+    told = {"pictured": ENDPOINT, "card": card, "shows_depth": False, "makes_meshes": False}
+    return types.SimpleNamespace(**told | changes)
 
 
 def test_an_address_and_json_ask_for_the_same():
-    text = pictures.image({"seed": "3", "azimuth_deg": "40", "translation": "0.1,0,-1", "format": "webp"}, ENDPOINT, card())
-    told = pictures.image({"seed": 3, "azimuth_deg": 40, "translation": [0.1, 0, -1], "format": "webp"}, ENDPOINT, card())
+    text = pictures.image({"seed": "3", "azimuth_deg": "40", "translation": "0.1,0,-1", "format": "webp"}, model())
+    told = pictures.image({"seed": 3, "azimuth_deg": 40, "translation": [0.1, 0, -1], "format": "webp"}, model())
     assert (text.seed, text.z, text.format) == (told.seed, told.z, told.format) == (3, None, "webp")
     for key, value in text.others.items():
         np.testing.assert_array_equal(value, told.others[key])
     np.testing.assert_array_equal(text.others["translation"], np.float32([[0.1, 0, -1]]))
-    np.testing.assert_array_equal(pictures.image({"z": "0.5,-1"}, ENDPOINT, card()).z, [0.5, -1])
+    np.testing.assert_array_equal(pictures.image({"z": "0.5,-1"}, model()).z, [0.5, -1])
 
 
 def test_what_is_not_said_rests_in_the_middle_of_its_range():
-    asked = pictures.image({}, ENDPOINT, card())
+    asked = pictures.image({}, model())
     assert (asked.seed, asked.format) == (0, "png")
     assert {key: value.tolist() for key, value in asked.others.items() if key != "translation"} == {
         "azimuth_deg": [180],
@@ -43,7 +46,7 @@ def test_what_is_not_said_rests_in_the_middle_of_its_range():
 
 
 def test_a_film_closes_a_circle_or_goes_there_and_back():
-    round_, swing = (pictures.film({"frames": 8}, ENDPOINT, card(*r)).others for r in ((0, 360), (-60, 60)))
+    round_, swing = (pictures.film({"frames": 8}, model(*r)).others for r in ((0, 360), (-60, 60)))
     assert round_["azimuth_deg"].tolist() == [0, 45, 90, 135, 180, 225, 270, 315]
     assert swing["azimuth_deg"].tolist() == [-60, -30, 0, 30, 60, 30, 0, -30]
     assert round_["translation"].shape == (8, 3)
@@ -72,7 +75,7 @@ REFUSED = [
 @pytest.mark.parametrize(("told", "message"), REFUSED, ids=str)
 def test_what_is_wrong_is_said(told, message):
     with pytest.raises(HTTPException) as error:
-        pictures.image(told, ENDPOINT, card())
+        pictures.image(told, model())
     assert error.value.status_code == 400
     assert error.value.detail.startswith(message)
     assert len(error.value.detail) < 200
@@ -90,22 +93,32 @@ def test_what_is_wrong_is_said(told, message):
 )
 def test_what_is_wrong_with_a_film_is_said(told, message):
     with pytest.raises(HTTPException) as error:
-        pictures.film(told, ENDPOINT, card())
+        pictures.film(told, model())
     assert error.value.detail.startswith(message)
 
 
 def test_a_model_without_views_makes_no_film():
     with pytest.raises(HTTPException, match="this model does not turn: its card has no views"):
-        pictures.film({}, ENDPOINT, card() | {"views": None})
+        pictures.film({}, model(card=model().card | {"views": None}))
 
 
 def test_an_input_without_a_range_has_to_be_given():
     endpoint = types.SimpleNamespace(
         name="generate", inputs={"z": ENDPOINT.inputs["z"], "label": Tensor(np.dtype("int32"), (None,))}
     )
+    unknown = model(pictured=endpoint, card={"endpoints": {"generate": {"inputs": {}}}})
     with pytest.raises(HTTPException, match=r"label: give int32 \[n\], without its first axis"):
-        pictures.image({}, endpoint, {"endpoints": {"generate": {"inputs": {}}}})
-    assert pictures.image({"label": 3}, endpoint, {"endpoints": {"generate": {"inputs": {}}}}).others["label"].tolist() == [3]
+        pictures.image({}, unknown)
+    assert pictures.image({"label": 3}, unknown).others["label"].tolist() == [3]
+
+
+def test_depth_and_meshes_are_asked_of_those_that_have_them():
+    assert pictures.image({"show": "depth"}, model(shows_depth=True)).show == "depth"
+    with pytest.raises(HTTPException, match="unknown parameter 'show'"):
+        pictures.image({"show": "depth"}, model())
+    assert pictures.of_mesh({"seed": "3"}, model(makes_meshes=True)) == (3, None)
+    with pytest.raises(HTTPException, match="this model makes no meshes"):
+        pictures.of_mesh({"seed": "3"}, model())
 
 
 @pytest.mark.parametrize("form", pictures.IMAGE_FORMATS)

@@ -7,6 +7,7 @@ import json
 import pathlib
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -134,14 +135,18 @@ def test_depth_is_the_renderers_and_the_nearer_the_lighter(hologan, server):
 
 def test_a_mesh_is_the_one_that_generate_writes(hologan, server):
     trimesh = pytest.importorskip("trimesh", reason="pip install 'holotf[mesh]'")
-    model = hologan[0]
-    vertices, faces = surface.lay(model.absorption(model.volume(model.latents([3])))[0].numpy())
+    pytest.importorskip("skimage", reason="pip install 'holotf[mesh]'")
+    model, asked = hologan[0], surface.photographed(hologan[0].config.views)
+    density = model.absorption(model.volume(model.latents([3])))[0].numpy()
     status, headers, body = server.ask("GET", "/mesh?seed=3")
     assert (status, headers["content-type"]) == (200, "model/gltf-binary")
-    mesh = trimesh.load(io.BytesIO(body), file_type="glb", force="mesh")
-    np.testing.assert_allclose(mesh.bounds, [vertices.min(0), vertices.max(0)], atol=1e-3)
-    assert len(mesh.faces) == pytest.approx(len(faces), rel=0.01)
-    assert len(np.unique(mesh.visual.vertex_colors, axis=0)) > 10
+    expected = surface.mesh(density, model.sample(model.latents([3]), asked).numpy(), asked)
+    mesh, wanted = (trimesh.load(io.BytesIO(file), file_type="glb", force="mesh") for file in (body, expected))
+    np.testing.assert_allclose(mesh.bounds, wanted.bounds, atol=1e-3)
+    assert len(mesh.faces) == pytest.approx(len(wanted.faces), rel=0.01)
+    colours, others = (np.asarray(m.visual.vertex_colors, float) for m in (mesh, wanted))
+    assert colours.std() > 5
+    np.testing.assert_allclose(colours.mean(axis=0), others.mean(axis=0), atol=2)
 
 
 def test_a_turntable_turns_the_object_all_the_way_round(hologan, server):
@@ -271,14 +276,17 @@ def test_whoever_goes_away_is_not_worked_for_any_further(server):
 
 def test_no_answer_waits_for_a_delayed_acknowledgement(server):
     """Of 40 ms, on a connection that is kept."""
-    seconds = []
+    medians = []
     with contextlib.closing(server.connection()) as connection:
-        for _ in range(20):
-            begun = time.monotonic()
-            connection.request("GET", f"{server.model}/card")
-            connection.getresponse().read()
-            seconds.append(time.monotonic() - begun)
-    assert min(seconds[10:]) < 0.03  # the first are acknowledged at once
+        for _ in range(6):  # other work may hold up one of them; the first answers are acknowledged at once
+            seconds = []
+            for _ in range(9):
+                begun = time.monotonic()
+                connection.request("GET", f"{server.model}/card")
+                connection.getresponse().read()
+                seconds.append(time.monotonic() - begun)
+            medians.append(statistics.median(seconds))
+    assert min(medians[1:]) < 0.03
 
 
 def test_it_describes_itself(server):

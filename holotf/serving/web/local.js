@@ -42,13 +42,13 @@ export class Local extends Model {
   constructor(url, said, card, worker) {
     const { name, inputs, latents } = said;
     super(`models/${encodeURIComponent(name)}`, card, { serving_default: { inputs }, ...(latents ? { latents: {} } : {}) }, true);
-    Object.assign(this, { latents, seeds: latents?.seeds, base: url, deep: "depth" in said.parts, solid: false });
+    Object.assign(this, { latents, seeds: latents?.seeds, base: url, depths: "depth" in said.parts, meshes: false });
     this.#worker = worker;
-    worker.addEventListener("message", ({ data: { id, error, images } }) => {
+    worker.addEventListener("message", ({ data: { id, error, found } }) => {
       const { resolve, reject } = this.#asked.get(id);
       this.#asked.delete(id);
       if (error) reject(new Error(error));
-      else resolve(images);
+      else resolve(found);
     });
     worker.addEventListener("error", (event) => {
       for (const { reject } of this.#asked.values()) reject(new Error(`The model broke: ${event.message}`));

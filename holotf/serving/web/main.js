@@ -18,7 +18,7 @@ const SHOWN = 500; // frames that are remembered
 const UNITS = { azimuth_deg: "°", elevation_deg: "°", scale: "" };
 
 // What was shown, for tests and measurements: of each frame {object, azimuth_deg, elevation_deg, scale, latency_ms, kept};
-// latency_ms from what the visitor did to the drawn canvas, kept: it lay there already. requests: {inFlight, most, sent}.
+// latency_ms from what the visitor did to the drawn canvas, kept: it lay there already; and {show: "depth"} where that was. requests: {inFlight, most, sent}.
 window.holotf = { shown: [], requests: { inFlight: 0, most: 0, sent: 0 } };
 
 const $ = (id) => document.getElementById(id);
@@ -28,9 +28,10 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 let model, turn, frames, kept;
 let object = null;
 let seen = null; // the object in the picture, which a slow server leaves behind
-let deep = false; // whether it is depth that is shown
-let chosen = null; // labels that new objects are to have; null: any
-let troubled = false;
+let depth = false; // whether it is depth that is shown
+let told = false; // whether new objects are to show what the boxes say; else whatever they may
+let troubled = false; // whether an error is shown
+let missing = false; // whether it is one of a frame that could not be had
 let walked = null; // latents of the two ends of the walk, by their texts
 
 function say(text, trouble = false) {
@@ -41,6 +42,7 @@ function say(text, trouble = false) {
 
 // Runs what a button asks for; what goes wrong is said.
 const doing = (action) => async (event) => {
+  if (troubled && !missing) say("");
   try {
     await action(event);
   } catch (error) {
@@ -53,16 +55,21 @@ const doing = (action) => async (event) => {
 function draw(bitmap, { object: pictured, view, since, kept: there }) {
   if (picture.width !== bitmap.width || picture.height !== bitmap.height) [picture.width, picture.height] = [bitmap.width, bitmap.height];
   picture.getContext("2d").drawImage(bitmap, 0, 0);
+  if (seen !== pictured) tick(pictured);
   seen = pictured;
   window.holotf.shown.push({ object: written(pictured), ...view, latency_ms: performance.now() - since, kept: there });
   window.holotf.shown.splice(0, window.holotf.shown.length - SHOWN);
-  if (troubled) say("");
+  if (missing) {
+    missing = false;
+    say("");
+  }
 }
 
-const shown = (view) => (deep ? { ...view, show: "depth" } : view);
+// What is wanted of a view: the picture, or its depth.
+const showing = (view) => (depth ? { ...view, show: "depth" } : view);
 
 function want(since = performance.now()) {
-  frames.want(object, shown(turn.view()), since, turn.ahead().map(shown));
+  frames.want(object, showing(turn.view()), since, turn.ahead().map(showing));
   for (const key of Object.keys(STEPS)) {
     if (!turn.free(key)) continue;
     const value = turn.view()[key];
@@ -72,7 +79,7 @@ function want(since = performance.now()) {
   settle();
 }
 
-const hash = () => `#${written(object)}${turn.turns ? `&${new URLSearchParams(shown(turn.view()))}` : ""}`;
+const hash = () => `#${written(object)}${turn.turns ? `&${new URLSearchParams(showing(turn.view()))}` : ""}`;
 
 // When the hand rests: the link, and what a screen reader says. Not before, as both are slow.
 const settle = (() => {
@@ -92,41 +99,43 @@ const settle = (() => {
 
 function choose(next, since) {
   object = next;
+  if (troubled && !missing) say("");
   $("alike").textContent = "";
   for (const button of document.querySelectorAll("#kept .object")) {
     button.setAttribute("aria-current", String(button.dataset.object === written(object)));
   }
   want(since);
-  doing(tick)();
 }
 
-// A new object: of a model that is told labels, with those that were chosen, if any were.
+// A new object: of a model that is told labels, with those that are ticked, if the visitor ticked any.
 async function fresh(since) {
-  const next = drawn(model.seeds);
-  choose(chosen ? { z: model.labelled(await model.latent(next), chosen) } : next, since);
+  const [next, of] = [drawn(model.seeds), object];
+  if (!told) return choose(next, since);
+  const z = model.labelled(await model.latent(next), ticked());
+  if (object === of) choose({ z }, since); // else another one was chosen meanwhile
 }
 
 function follow(text) {
-  const told = new URLSearchParams(text);
-  look(told.get("show") === "depth");
-  for (const key of Object.keys(STEPS)) if (told.has(key)) turn.set(key, Number(told.get(key)));
+  const asked = new URLSearchParams(text);
+  showDepth(asked.get("show") === "depth");
+  for (const key of Object.keys(STEPS)) if (asked.has(key)) turn.set(key, Number(asked.get(key)));
   choose(read(text, model.zDim) ?? object ?? drawn(model.seeds));
 }
 
-// Whether depth is shown.
-function look(asked) {
-  deep = asked && model.deep;
-  $("depth").setAttribute("aria-pressed", String(deep));
+function showDepth(on) {
+  depth = on && model.depths;
+  $("depth").setAttribute("aria-pressed", String(depth));
 }
 
 // --- what an object shows, of a model that is told
 
-const ticked = () => Float32Array.from($("labels").querySelectorAll("input"), (box) => Number(box.checked));
+const boxes = () => [...$("labels").querySelectorAll("input")];
+const ticked = () => Float32Array.from(boxes(), (box) => Number(box.checked));
 
 function labels() {
   const entry = (name, i) => {
     const [label, box] = [document.createElement("label"), document.createElement("input")];
-    Object.assign(box, { type: "checkbox", id: `label-${i}` });
+    Object.assign(box, { type: model.mostLabels === 1 ? "radio" : "checkbox", name: "label", id: `label-${i}` });
     box.addEventListener("change", doing(() => tell(box)));
     label.append(box, name);
     return label;
@@ -137,32 +146,28 @@ function labels() {
 
 // The same object with what was ticked; new ones will show it, too.
 async function tell(box) {
-  if (model.mostLabels === 1) for (const other of $("labels").querySelectorAll("input")) other.checked = other === box;
-  const told = ticked();
-  const count = told.reduce((sum, one) => sum + one, 0);
+  const count = ticked().reduce((sum, one) => sum + one, 0);
   if (count < 1 || count > model.mostLabels) {
     box.checked = !box.checked;
     throw new Error(count ? `This model shows ${model.mostLabels} of them at most.` : "An object shows one of them at least.");
   }
-  chosen = told;
+  told = true;
   const of = object;
   const z = await model.latent(of);
-  if (object === of) choose({ z: model.labelled(z, chosen) }); // with what was ticked meanwhile
+  if (object === of) choose({ z: model.labelled(z, ticked()) }); // with what was ticked meanwhile
 }
 
 // A new object that shows whatever it may.
 function any(since) {
-  chosen = null;
+  told = false;
   return fresh(since);
 }
 
-// Ticks what the object shows.
-async function tick() {
+// Ticks what an object shows, once it is seen.
+async function tick(of) {
   if (!model.labels.length) return;
-  const of = object;
-  const told = model.labelsOf(await model.latent(of));
-  if (object !== of) return; // another one came meanwhile
-  for (const [i, box] of $("labels").querySelectorAll("input").entries()) box.checked = told[i] > 0.5;
+  const z = await model.latent(of).catch(() => null); // the next frame asks again
+  if (z && object === of) for (const [i, on] of model.labelsOf(z).entries()) boxes()[i].checked = Boolean(on);
 }
 
 // --- turning
@@ -279,7 +284,8 @@ async function photo(file) {
   };
   try {
     const wanted = pixels(bitmap, model.size ?? picture.width);
-    const { z, ...view } = await explain(wanted, model, progress, ticked());
+    const shows = model.labels.length ? model.labelsOf(await model.latent(object)) : [];
+    const { z, ...view } = await explain(wanted, model, progress, shows);
     if (turn.playing) play(false);
     say("");
     for (const [key, value] of Object.entries(view)) turn.set(key, value);
@@ -360,7 +366,7 @@ async function walk(event) {
 
 function save(blob, of, ending) {
   const link = document.createElement("a");
-  const what = "seed" in of ? `object-${of.seed}` : "object";
+  const what = ("seed" in of ? `object-${of.seed}` : "object") + (depth && ending !== "glb" ? "-depth" : "");
   Object.assign(link, { href: URL.createObjectURL(blob), download: `${model.name}-${what}.${ending}` });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
@@ -374,12 +380,12 @@ async function png() {
 async function gif() {
   say("Making the film…");
   const of = object;
-  save(await model.film(of, shown(turn.view())), of, "gif");
+  save(await model.film(of, showing(turn.view())), of, "gif");
   say("The film is saved.");
 }
 
 async function mesh() {
-  say("Laying the surface…");
+  say("Making the mesh…");
   const of = object;
   save(await model.mesh(of), of, "glb");
   say("The mesh is saved.");
@@ -430,8 +436,8 @@ function controls() {
   picture.classList.toggle("turns", turn.turns);
   $("view").hidden = $("play").hidden = !turn.turns;
   $("gif").hidden = !turn.turns || !model.ours;
-  $("depth").hidden = !model.deep;
-  $("mesh").hidden = !model.solid;
+  $("depth").hidden = !model.depths;
+  $("mesh").hidden = !model.meshes;
   for (const key of Object.keys(STEPS)) {
     $(key).parentElement.hidden = !turn.free(key);
     [$(key).min, $(key).max] = turn.ranges[key];
@@ -452,7 +458,7 @@ function controls() {
   $("new").addEventListener("click", doing((event) => fresh(event.timeStamp)));
   $("any").addEventListener("click", doing((event) => any(event.timeStamp)));
   $("depth").addEventListener("click", (event) => {
-    look(!deep);
+    showDepth(!depth);
     want(event.timeStamp);
   });
   $("play").addEventListener("click", () => play(!turn.playing));
@@ -488,7 +494,10 @@ theme();
 try {
   model = await open();
   [turn, kept] = [new Turn(model), new Kept(model)];
-  const trouble = (text) => say(text ?? "The server is back.", text !== null);
+  const trouble = (text) => {
+    missing = text !== null;
+    say(text ?? "The server is back.", missing);
+  };
   frames = new Frames(model, draw, trouble, window.holotf.requests);
   about();
   controls();

@@ -55,8 +55,8 @@ export class Model {
     this.latentRange = (this.uniform && card?.latent?.range) || [-1, 1];
     this.size = card?.model.image_size;
     const has = (...names) => ours && names.every((name) => name in (card?.endpoints ?? {}));
-    this.deep = has("volume", "depth"); // whether it shows how near an object is
-    this.solid = has("volume", "density"); // whether it makes meshes
+    this.depths = has("volume", "depth"); // whether it shows how near an object is
+    this.meshes = has("volume", "density"); // whether it makes meshes
     // What the last numbers of a latent say of an object, each 1 where it is to be shown and 0 where not.
     this.labels = card?.latent?.labels === card?.classes?.length ? (card?.classes ?? []) : [];
     this.mostLabels = card?.model.most_labels ?? this.labels.length;
@@ -131,11 +131,14 @@ export class Model {
     return Float32Array.from((outputs.z ?? outputs)[0]);
   }
 
-  // Which labels a latent has, and the latent with others: numbers, in the order of `labels`.
+  // Which labels a latent has, 0 and 1 in the order of `labels`: the nearest of what can be told, between two objects, too.
   labelsOf(z) {
-    return z.slice(z.length - this.labels.length);
+    const numbers = [...z.slice(z.length - this.labels.length)];
+    const most = numbers.indexOf(Math.max(...numbers));
+    return Float32Array.from(numbers, (number, i) => Number(number > 0.5 || i === most));
   }
 
+  // The latent with others.
   labelled(z, labels) {
     const other = Float32Array.from(z);
     other.set(labels, z.length - labels.length);
@@ -146,7 +149,10 @@ export class Model {
     const uniform = random(seed);
     const [low, high] = this.latentRange;
     const normal = () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
-    return Float32Array.from({ length: this.zDim }, () => (this.uniform ? low + (high - low) * uniform() : normal()));
+    const z = Float32Array.from({ length: this.zDim }, () => (this.uniform ? low + (high - low) * uniform() : normal()));
+    if (!this.labels.length) return z;
+    const shown = Math.floor(uniform() * this.labels.length);
+    return this.labelled(z, this.labels.map((_, i) => Number(i === shown)));
   }
 
   // A GIF of a turn, made by the server.

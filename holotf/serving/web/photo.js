@@ -43,8 +43,8 @@ function spread(values) {
 //
 // First the latent in the middle, from all round; then others at the two azimuths that were most alike; then the cross-entropy
 // method (Rubinstein 1999): each round is drawn about the best so far. The same photo gives the same answer.
-// model: a Model that turns. tell(share): how much is done, from 0 to 1; it may throw, which ends the search. labels: that all
-// latents which are tried end with; none where the model is told none.
+// model: a Model that turns. tell(share): how much is done, from 0 to 1; it may throw, which ends the search. labels: fixed in every
+// latent that is tried; [] where the model is told none.
 export async function explain(photo, model, tell = () => {}, labels = []) {
   const draw = random(1);
   const normal = () => Math.sqrt(-2 * Math.log(1 - draw())) * Math.cos(2 * Math.PI * draw());

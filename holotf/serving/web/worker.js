@@ -2,7 +2,7 @@
 //
 // Messages: {id, parts: {name: address}} loads the ONNX models, once; {id, feeds: {input: {shape, data}}, show} asks for an image, or
 // for what the part that `show` names gives.
-// Answers: {id, images: {shape, data}} or {id, error}.
+// Answers: {id, found: {shape, data}} or {id, error}.
 
 import * as ort from "../runtime/ort.wasm.min.mjs";
 
@@ -15,8 +15,8 @@ let sessions;
 const volumes = new Map(); // latent -> tensor, the one asked for last at the end
 
 async function load(parts) {
-  const made = async ([name, url]) => [name, await ort.InferenceSession.create(url, { executionProviders: ["wasm"] })];
-  sessions = Object.fromEntries(await Promise.all(Object.entries(parts).map(made)));
+  const opened = async ([name, url]) => [name, await ort.InferenceSession.create(url, { executionProviders: ["wasm"] })];
+  sessions = Object.fromEntries(await Promise.all(Object.entries(parts).map(opened)));
 }
 
 async function volumeOf(z) {
@@ -28,7 +28,7 @@ async function volumeOf(z) {
   return volume;
 }
 
-async function image(feeds, show) {
+async function made(feeds, show) {
   const tensors = Object.fromEntries(
     Object.entries(feeds).map(([name, { shape, data }]) => [name, new ort.Tensor("float32", data, shape)]),
   );
@@ -42,7 +42,7 @@ async function image(feeds, show) {
 
 addEventListener("message", async ({ data: { id, parts, feeds, show } }) => {
   try {
-    postMessage({ id, images: parts ? await load(parts) : await image(feeds, show) });
+    postMessage({ id, found: parts ? await load(parts) : await made(feeds, show) });
   } catch (error) {
     postMessage({ id, error: error.message || String(error) });
   }
