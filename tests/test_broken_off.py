@@ -139,6 +139,7 @@ def test_a_disk_that_fills_up_in_training_is_one_line_and_the_run_goes_on_when_t
     assert f"resumed from {latest}" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_at_the_end_loses_no_training(squares, disk):
     folder, leave = disk
     config = small_config(squares)

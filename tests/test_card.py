@@ -70,6 +70,7 @@ def test_models_that_do_not_turn_have_no_views(squares, tmp_path, name, distribu
     assert [n for n, e in said["endpoints"].items() if e["default"]] == [{"vae": "decode", "dcgan": "generate"}[name]]
 
 
+@pytest.mark.slow
 def test_it_names_its_data_with_credits_and_licence(squares, tmp_path):
     folder = Path(shutil.copytree(squares, tmp_path / "squares"))
     (folder / "CREDITS").write_text("square: nobody, CC0")

@@ -50,6 +50,7 @@ def test_damage_is_said_and_nothing_is_overwritten(copy, squares, damage, file):
     assert int(model.iteration.numpy()) == int(newest.partition("-")[2])
 
 
+@pytest.mark.slow
 def test_a_damaged_run_goes_on_from_the_checkpoint_that_is_named(copy, finished):
     truncate(copy / "checkpoints" / "ckpt-8.index")
     assert "is damaged" in refused(copy)

@@ -11,7 +11,7 @@ from conftest import small_config
 from holotf import evaluate, generate, models
 from holotf.errors import UserError
 
-EXAMPLES = int(os.environ.get("HOLOTF_EXAMPLES", "6"))  # of each model; more on demand
+EXAMPLES = int(os.environ.get("HOLOTF_EXAMPLES", "4"))  # of each model; more on demand
 SECTIONS = ("model", "loss", "optim", "train", "views", "generate", "evaluate")
 # What the drawn values stand for is left to the name: where a path or a name is wanted, any text is tried.
 NUMBERS = {

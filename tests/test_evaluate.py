@@ -82,6 +82,7 @@ def test_a_best_that_cannot_be_measured_is_said_before_the_training(config, tmp_
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_looking_at_the_settings_draws_nothing(config):
     """Turned on or off, evaluation in training leaves the first weights of a seed as they are."""
     keras.utils.set_random_seed(3)

@@ -56,6 +56,7 @@ def undisturbed(squares, tmp_path_factory):
     return workdir, ended(workdir, [*command, f"--workdir={workdir}"]), command
 
 
+@pytest.mark.slow
 def test_training_and_publishing(undisturbed, tmp_path):
     workdir, touches, command = undisturbed
     killed(tmp_path / "run", touches, [*command, f"--workdir={tmp_path}/run"], kills=2)
@@ -93,6 +94,7 @@ def test_pictures(undisturbed, tmp_path):
     assert names(folder) == names(workdir)
 
 
+@pytest.mark.slow
 def test_judging(undisturbed, extractor, tmp_path):
     workdir, *_ = undisturbed
     folders = [shutil.copytree(workdir, tmp_path / name) for name in ("one", "two")]

@@ -106,7 +106,7 @@ def test_of_many_that_find_a_stale_lock_one_gets_in(tmp_path):
     assert sorted(taken) == sorted(map(str, folders))
 
 
-@pytest.mark.parametrize("benchmark", ["study", "table1"])
+@pytest.mark.parametrize("benchmark", ["study", pytest.param("table1", marks=pytest.mark.slow)])
 def test_a_second_benchmark_of_the_same_name_is_refused(squares, tmp_path, benchmark):
     arguments = {"study": ["--config=configs/base.py", "--name=chairs"], "table1": [f"--data={squares}"]}[benchmark]
     folder = tmp_path / benchmark / {"study": "chairs", "table1": os.path.basename(squares)}[benchmark]

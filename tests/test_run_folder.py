@@ -205,6 +205,7 @@ def test_a_run_of_version_0_1_goes_on(squares, tmp_path):
     assert run_folder.recorded(workdir)["config"]["model"]["gf"] == 2
 
 
+@pytest.mark.slow
 def test_two_trainings_in_one_folder_are_refused(squares, tmp_path):
     """And the lock of one that was killed gives way without a word."""
     arguments = (

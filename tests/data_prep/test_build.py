@@ -115,6 +115,7 @@ def test_killed_between_the_two_renames(tmp_path, capsys):
     assert left(tmp_path) == ["data"]
 
 
+@pytest.mark.slow
 def test_kill_9_in_mid_build_then_the_same_command(tmp_path):
     out = tmp_path / "data"
     arguments = ["blocks", "--out", out, "--size", 16, "--count", 2000, "--test", 1500, "--workers", 2]

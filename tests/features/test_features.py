@@ -287,6 +287,7 @@ def test_inception_without_its_weights_says_where_to_get_them(name, monkeypatch)
         extractor(name)
 
 
+@pytest.mark.slow
 def test_inception_of_keras_weights(tmp_path, monkeypatch, bfloat16):
     """Weights at random, since the real ones cannot be had here: what is tested is which layers and numbers are used."""
     keras.config.set_dtype_policy("float32")

@@ -21,6 +21,7 @@ def test_looks_are_those_with_a_look():
     assert not {"made", "plots"} & set(looks.names()), "no looks of their own"
 
 
+@pytest.mark.slow
 def test_a_run_is_looked_into(furniture, extractor, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(attributes, "EPOCHS", 1)
     changes = {"evaluate.extractor": extractor, "evaluate.cache": str(tmp_path / "cache"), "analyse.images": 40}

@@ -119,6 +119,7 @@ def test_the_default_augmentation_is_none_and_others_reach_the_batch():
     assert model.pictures(given)["augmentation"].shape[0] == augmentation.sheet("small", given["image"][0], [1, 0]).shape[0]
 
 
+@pytest.mark.slow
 def test_two_replicas_equal_one_with_dropout_and_augmentation():
     config = config_of(**{"model.network": "improved", "model.image_size": 16, "train.augmentation": "significant"})
     config.optim.optimizer, config.optim.lr = "sgd", 1e-2  # Adam's first steps make a whole rate of rounding noise

@@ -89,6 +89,7 @@ def test_singular_vectors_move_once_an_update(model):
     assert all(id(layer) in found for layer in layers)
 
 
+@pytest.mark.slow
 def test_the_export_turns_what_it_is_told_by_name(model, tmp_path):
     served = tf.saved_model.load(export(model, str(tmp_path / "saved_model")))
     z = served.latents_by_name(tf.constant([1, 1], tf.int64), tf.constant(["chair", ""]))["z"]

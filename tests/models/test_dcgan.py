@@ -152,7 +152,8 @@ def test_the_averaged_generators_statistics_follow_the_batches():
     np.testing.assert_allclose(alone[0], averaged[0], atol=1e-6)  # a picture does not depend on its neighbours
 
 
-@pytest.mark.parametrize("norm", ["batch", pytest.param("spectral", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["batch", "spectral"])
 def test_two_replicas_equal_one(norm):
     """The same global batch, in losses, in weights and in batch statistics."""
     config = config_of(**{"model.d_norm": norm, "train.instance_noise": 0.1, "train.instance_noise_kimg": 1.0})

@@ -123,6 +123,7 @@ def test_the_kls_weight_warms_up():
     assert models.build(config_of(**{"model.beta": 2.0})).beta() == 2.0
 
 
+@pytest.mark.slow
 def test_two_replicas_equal_one():
     results = []
     for replicas in (1, 2):

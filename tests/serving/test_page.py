@@ -243,6 +243,7 @@ def test_a_mesh_is_taken_away(visit):
     says(page, "The mesh is saved.")
 
 
+@pytest.mark.slow
 def test_what_an_object_shows_is_chosen(visit, told):
     """Of a model that is told labels, up to two of three: the latent ends with what was ticked, and new ones do."""
     page = visit(f"?server={told.address}{OBJECT}")
