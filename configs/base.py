@@ -166,12 +166,13 @@ HOLOGAN = {
         "lambda_style": 0.0,  # 0: no style heads
         "lambda_azimuth": 1.0,  # of the head that reads the azimuth off made images; 0: no such head
         "lambda_elevation": 0.0,  # of the head that reads the elevation off them; 0: no such head
+        "lambda_opacity": 0.0,  # of the share of light that objects keep from the ground, with renderer compositing; 0: off
     },
 }
 
 PUBLISHED = {  # what makes of HOLOGAN the released code's networks and schedule
     "model": {"variant": "official", "renderer": "projection", "instance_norm": True},
-    "loss": {"lambda_azimuth": 0.0, "lambda_elevation": 0.0},
+    "loss": {"lambda_azimuth": 0.0, "lambda_elevation": 0.0, "lambda_opacity": 0.0},
     "train": {"g_steps": 2},
 }
 

@@ -187,3 +187,20 @@ def pairwise_content(image: tf.Tensor, adapted: tf.Tensor, mask: tf.Tensor) -> t
     apart = (image - adapted) * mask
     mean, square = (tf.reduce_sum(t, axes) / count for t in (apart, tf.square(apart)))
     return tf.reduce_mean(square - tf.square(mean))
+
+
+def opacity(absorption: tf.Tensor) -> tf.Tensor:
+    """How much light volumes keep from what lies behind them, mean over the ways along both horizontal axes.
+
+    Minimised by a generator, it makes white walls dear: without it what is not to be seen may hide behind matter of the ground's
+    colour, a thing of its own on each side, which need not be one solid that turns. Neural Volumes (Lombardi et al. 2019) has a
+    prior on the opacity of rays.
+
+    Args:
+      absorption: [B, D, H, W], of each voxel, in nats.
+
+    Returns:
+      [B] in [0, 1].
+    """
+    ways = [1.0 - tf.exp(-tf.reduce_sum(absorption, axis=axis)) for axis in (1, 3)]  # [B,H,W], [B,D,H]
+    return tf.add_n([tf.reduce_mean(kept, axis=[1, 2]) for kept in ways]) / 2.0

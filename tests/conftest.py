@@ -117,6 +117,7 @@ PUBLISHED = {  # the released networks, in small_config's terms
     "model.instance_norm": True,
     "loss.lambda_azimuth": 0.0,
     "loss.lambda_elevation": 0.0,
+    "loss.lambda_opacity": 0.0,
 }
 
 

@@ -32,7 +32,7 @@ def test_the_published_model_has_no_head_but_the_latents():
     config = importlib.import_module("configs.hologan_blocks").get_config()
     config.update_from_flattened_dict(quality.PUBLISHED)
     assert config.loss.lambda_identity > 0
-    assert all(config.loss[name] == 0 for name in ("lambda_azimuth", "lambda_elevation", "lambda_style"))
+    assert all(config.loss[name] == 0 for name in ("lambda_azimuth", "lambda_elevation", "lambda_opacity", "lambda_style"))
 
 
 def test_it_is_reached_where_all_bars_hold_at_once():

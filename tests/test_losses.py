@@ -99,3 +99,10 @@ def test_azimuth_is_the_squared_distance_on_the_circle():
     """Read right, read as nothing, read as the opposite side; and 720 degrees is 0."""
     read = tf.constant([[0.0, 1.0], [0.0, 0.0], [-1.0, 0.0]])
     assert float(losses.azimuth(tf.constant([90.0, 200.0, 720.0]), read)) == pytest.approx((0 + 1 + 4) / 3, abs=1e-5)
+
+
+def test_opacity_is_the_light_that_is_lost_on_straight_ways_from_in_front_and_from_the_side():
+    absorption = np.zeros((2, 3, 4, 5), np.float32)  # [B,D,H,W]
+    absorption[1, 0, 1, 2] = absorption[1, 2, 1, 2] = np.log(2.0)  # two voxels behind each other: a quarter passes
+    front, side = 0.75 / (4 * 5), 2 * 0.5 / (3 * 4)  # of H W ways, and of D H
+    np.testing.assert_allclose(losses.opacity(tf.constant(absorption)), [0.0, (front + side) / 2], rtol=1e-6)

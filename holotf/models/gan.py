@@ -108,6 +108,10 @@ class GAN(Generative):
         """This replica's share of `draw_to_train` in a turn, as many as the batch has images."""
         return self._share(self.draw_to_train, batch["image"].shape[0], turn)
 
+    def images_to_train(self, *inputs: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """The generator's images of what `inputs_to_train` gave, and what else of them `generator_terms` is to know, by name."""
+        return self.generator(*inputs, training=True), {}
+
     def condition_of_real(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         """What the discriminator is told beside the real images of a batch: a tuple of tensors whose first axis is B."""
         return ()
@@ -123,7 +127,10 @@ class GAN(Generative):
         return {}
 
     def generator_terms(self, fake: dict[str, tf.Tensor], inputs: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
-        """Further losses of the generator: a dict of scalars. `fake` is the discriminator's output on its images."""
+        """Further losses of the generator: a dict of scalars.
+
+        `fake` is the discriminator's output on its images, and what `images_to_train` says of them.
+        """
         return {}
 
     @tf.autograph.experimental.do_not_convert  # no tensor decides a branch here, and conversion only slows the trace
@@ -145,13 +152,13 @@ class GAN(Generative):
         for turn in range(self.config.train.g_steps if play else 1):
             with tf.GradientTape() as tape:
                 inputs = self.inputs_to_train(batch, turn)
-                fakes = self.generator(*inputs, training=True)
+                fakes, said = self.images_to_train(*inputs)
                 if turn == 0:
                     with tape.stop_recording():
                         logs |= self._update_discriminator(reals, self.condition_of_real(batch), fakes, inputs, penalise)
                 if not play:
                     continue
-                fake = self.discriminator(self._shown(fakes, turn, 2), *self.condition_of_made(inputs), training=True)
+                fake = self.discriminator(self._shown(fakes, turn, 2), *self.condition_of_made(inputs), training=True) | said
                 adversarial = losses.PAIRS[self.config.loss.gan][1](fake["logits"])
                 terms = {"loss/g": adversarial} | self.generator_terms(fake, inputs)
                 total = sum(terms.values())

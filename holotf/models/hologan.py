@@ -232,7 +232,7 @@ class HoloGAN(Perceptive, Volumetric, GAN):
         require(0 < m.adain_stddev < 10, "model.adain_stddev", m.adain_stddev, "a positive number, such as 0.1")
         for name in ("gf", "df", "z_dim"):
             require(m[name] >= 2, f"model.{name}", m[name], "2 or more")
-        for name in ("lambda_identity", "lambda_style", "lambda_azimuth", "lambda_elevation"):
+        for name in ("lambda_identity", "lambda_style", "lambda_azimuth", "lambda_elevation", "lambda_opacity"):
             require(0 <= loss[name] < math.inf, f"loss.{name}", loss[name], "0 (off) or a positive number")
         views.check(config.views)
         if loss.lambda_elevation > 0 and len(set(config.views.elevation_deg)) == 1:
@@ -241,6 +241,10 @@ class HoloGAN(Perceptive, Volumetric, GAN):
             )
         if m.variant == "compositing" and m.rgb_skip and m.renderer != "compositing":
             raise UserError(f"model.rgb_skip=True with model.renderer={m.renderer!r}: it adds what renderer compositing composites")
+        if loss.lambda_opacity > 0 and m.renderer != "compositing":
+            raise UserError(
+                f"loss.lambda_opacity={loss.lambda_opacity:g} with model.renderer={m.renderer!r}: use 0, as it knows no opacity"
+            )
         super().__init__(config, self.make_generator, self.make_discriminator)
 
     def make_generator(self, told: int = 0) -> keras.Model:
@@ -271,6 +275,15 @@ class HoloGAN(Perceptive, Volumetric, GAN):
             asked = views.learnt(self.config.views, generator.azimuth_weights.value, asked)
         return z, asked
 
+    def images_to_train(self, *inputs: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """And, where it costs something, the `opacity` of the objects, [N]."""
+        if self.config.loss.lambda_opacity == 0:
+            return super().images_to_train(*inputs)
+        z, asked = inputs
+        volume = self.generator.volume(z)
+        absorbed = self.generator.renderer.absorption(volume)
+        return self.generator.rendered(volume, z, asked), {"opacity": losses.opacity(absorbed)}
+
     def discriminator_terms(
         self, real: dict[str, tf.Tensor], fake: dict[str, tf.Tensor], inputs: tuple[tf.Tensor, ...]
     ) -> dict[str, tf.Tensor]:
@@ -283,11 +296,13 @@ class HoloGAN(Perceptive, Volumetric, GAN):
         return terms
 
     def generator_terms(self, fake: dict[str, tf.Tensor], inputs: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
-        """What both players want, and style: the statistics of made images are to pass for those of real ones (equation 4)."""
+        """What both players want; style: the statistics of made images are to pass for those of real ones (equation 4); opacity."""
         terms = self._shared_terms(fake, inputs)
         if "style" in fake:
             levels = tf.unstack(fake["style"], axis=1)
             terms["loss/g_style"] = self.config.loss.lambda_style * sum(losses.bce_generator(f) for f in levels)
+        if "opacity" in fake:
+            terms["loss/opacity"] = self.config.loss.lambda_opacity * tf.reduce_mean(fake["opacity"])
         return terms
 
     def _shared_terms(self, fake, inputs):

@@ -106,12 +106,14 @@ def batch(config):
 
 @pytest.mark.parametrize("gan", ["bce", "wgan"])
 def test_a_step_moves_both_players_and_reports(gan):
-    config = small_config(**{"loss.gan": gan, "loss.lambda_style": 1.0, "loss.lambda_elevation": 1.0, "train.g_steps": 2})
+    weights = {f"loss.lambda_{name}": 1.0 for name in ("style", "elevation", "opacity")}
+    config = small_config(**{"loss.gan": gan, "train.g_steps": 2} | weights)
     model = models.build(config)
     before = {n: [v.numpy() for v in getattr(model, n).trainable_variables] for n in ("generator", "discriminator")}
     logs = {k: float(v) for k, v in tf.function(model.train_step)(batch(config)).items()}
     expected = {"loss/d", "loss/g", "loss/identity", "loss/azimuth", "loss/d_style", "loss/g_style", "grad_norm/d", "grad_norm/g"}
-    expected |= {"loss/elevation"} | {"accuracy/real", "accuracy/fake"} | ({"loss/gradient_penalty"} if gan == "wgan" else set())
+    expected |= {"loss/elevation", "loss/opacity", "accuracy/real", "accuracy/fake"}
+    expected |= {"loss/gradient_penalty"} if gan == "wgan" else set()
     assert set(logs) == expected
     assert all(np.isfinite(v) for v in logs.values())
     for name, values in before.items():
@@ -133,6 +135,17 @@ def test_the_generator_plays_as_the_schedule_says():
     assert {"loss/d", "loss/g"} & set(logs) == {"loss/d"}
     assert all(np.all(old == new.numpy()) for old, new in zip(before, model.generator.variables, strict=True))
     assert (int(model.d_optimizer.iterations), int(model.g_optimizer.iterations), int(model.iteration)) == (1, 0, 1)
+
+
+def test_where_opacity_is_dear_the_images_are_the_same_and_the_objects_grow_clearer():
+    model = models.build(small_config(**{"loss.lambda_opacity": 1e4, "optim.g_lr": 1e-2, "train.kimg": 1.0}))
+    inputs = model.draw(4, [0, 0])
+    images, said = model.images_to_train(*inputs)
+    np.testing.assert_array_equal(images, model.generator(*inputs, training=True))
+    step = tf.function(model.train_step)
+    for _ in range(30):
+        logs = step(batch(model.config))
+    assert float(logs["loss/opacity"]) / 1e4 < 0.9 * float(tf.reduce_mean(said["opacity"]))
 
 
 def test_style_loss_reaches_the_generator():
@@ -278,6 +291,10 @@ def test_the_average_follows_the_weights(updates, rate):
         (
             {"loss.lambda_elevation": 1.0, "views.elevation_deg": (20.0, 20.0)},
             r"loss.lambda_elevation=1 with a constant views.elevation_deg: use 0, or a range",
+        ),
+        (
+            {"loss.lambda_opacity": 0.3, "model.variant": "official", "model.renderer": "projection"},
+            r"loss.lambda_opacity=0.3 with model.renderer='projection': use 0",
         ),
         ({"loss.lambda_azimuth": -1.0}, r"loss.lambda_azimuth=-1: use 0 \(off\) or a positive number"),
         ({"model.ema_decay": 1.0}, r"model.ema_decay=1: use 0 \(no average\) to below 1"),
