@@ -86,6 +86,7 @@ def test_it_names_its_data_with_credits_and_licence(squares, tmp_path):
     assert told(export(model, str(tmp_path / "saved_model"), replace=True))["data"] == [], "an export is made without them, too"
 
 
+@pytest.mark.slow
 def test_metrics_are_those_of_these_weights_or_none(model, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     index, metrics = tmp_path / "checkpoints" / "ckpt-8.index", tmp_path / "metrics.json"

@@ -21,6 +21,7 @@ def model():
     return model
 
 
+@pytest.mark.slow
 def test_an_image_of_its_own_is_found_again(model):
     z, asked = model.latents([5]), tf.constant([[200.0, 30.0, 1.0, 0.0, 0.0, 0.0]])
     image = model.images(z, asked)[0].numpy()

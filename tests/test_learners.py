@@ -54,6 +54,7 @@ def trained(project, request):
     return request.param, workdir
 
 
+@pytest.mark.slow
 def test_it_is_judged_on_what_fits_it(project, trained):
     name, workdir = trained
     told = run(project, f"--workdir={workdir}", "--mode=evaluate")

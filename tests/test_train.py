@@ -108,6 +108,7 @@ def test_tensorboard_has_it_all(uninterrupted):
     assert b"model.gf" in entry.content
 
 
+@pytest.mark.slow
 def test_running_a_finished_run_again_changes_nothing(squares, uninterrupted):
     workdir, _ = uninterrupted
     before = state(workdir)
