@@ -78,7 +78,7 @@ class Asked:
         generate, latents = (model.endpoints[name] for name in ("generate", "latents"))
         seeds = np.arange(n) % OBJECTS
         z = latents({"seed": np.arange(OBJECTS)})["z"][seeds]
-        rests = pictures.image({}, generate, model.card).others
+        rests = pictures.image({}, model).others
         views = {key: value.repeat(n, axis=0) for key, value in rests.items()}
         low, high = model.card["views"]["ranges"]["azimuth_deg"]
         views["azimuth_deg"] = np.linspace(low, high, n, endpoint=False, dtype=np.float32)

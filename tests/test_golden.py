@@ -25,6 +25,7 @@ def test_a_few_iterations_give_what_they_gave(case):
     keras.mixed_precision.set_dtype_policy("float32")
     found, _ = golden.measure(golden.CASES[case])
     for before, now in zip(EXPECTED[case]["logs"], found["logs"], strict=True):
-        assert now == pytest.approx(before, rel=5e-3, abs=1e-3)
+        # The norm of a gradient amplifies roundings: 0.93 % apart between an AMD EPYC and an Intel with AMX, in one of the cases.
+        assert now == {k: pytest.approx(v, rel=2e-2 if k.startswith("grad_norm") else 5e-3, abs=1e-3) for k, v in before.items()}
     for part, before in EXPECTED[case]["weights"].items():
         assert found["weights"][part] == pytest.approx(before, rel=1e-3, abs=1e-3), part
