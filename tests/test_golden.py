@@ -28,5 +28,5 @@ def test_a_few_iterations_give_what_they_gave(case):
         # The norm of a gradient amplifies roundings: 0.93 % apart between an AMD EPYC and an Intel with AMX, in one of the cases.
         assert now == {k: pytest.approx(v, rel=2e-2 if k.startswith("grad_norm") else 5e-3, abs=1e-3) for k, v in before.items()}
     for part, before in EXPECTED[case]["weights"].items():
-        rel = 5e-3 if part.endswith("optimizer") else 1e-3  # it holds moments of gradients
+        rel = 3e-2 if part.endswith("optimizer") else 1e-3  # moments of gradients: 2.2 % apart between these two
         assert found["weights"][part] == pytest.approx(before, rel=rel, abs=1e-3), part
