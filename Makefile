@@ -19,9 +19,8 @@ demo: $(VENV)/.ready-serve
 demo-page: $(VENV)/.ready-web
 	$(RUN) main.py --config configs/hologan_blocks.py --workdir demo/chairs/1 --mode export --format web --config.export.dir=$(PAGE)
 
-# Three workers on two cores: many a test waits for a process, a server or a browser of its own.
 test: $(VENV)/.ready-test
-	$(RUN) -m pytest -n 3 --dist loadfile $(TESTS)
+	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile $(TESTS)
 
 lint: $(VENV)/.ready-test
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
