@@ -61,7 +61,7 @@ def lay(density: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
 
     Returns:
       (vertices [V, 3] float32, x right, y up, z toward the viewer, in half volumes; triangles [F, 3], counterclockwise from
-      outside), or None where no surface is found: voxels are alike, or single ones opaque.
+      outside), or None where all voxels are alike, or not numbers.
     """
     from scipy import ndimage
     from skimage import filters, measure
@@ -73,8 +73,6 @@ def lay(density: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     level = (opacity[matter].mean() + opacity[~matter].mean()) / 2
     # The surface closes at the faces of the volume, beyond which there is air.
     fine = ndimage.zoom(np.pad(opacity, 1, constant_values=opacity.min()), FINER, order=1, grid_mode=True, mode="nearest")
-    if not fine.min() < level < fine.max():  # single voxels, which fall between the samples
-        return None
     places, faces, *_ = measure.marching_cubes(fine, level)
     depth, row, column = ((places + 0.5) / FINER - 1.5 - (n - 1) / 2).T / (n / 2)  # [V] each, in half volumes from the middle
     return np.stack([column, -row, -depth], axis=1).astype(np.float32), faces.astype(np.int64)

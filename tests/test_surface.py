@@ -49,11 +49,13 @@ def test_fog_has_no_surface():
     assert surface.lay(np.full([N, N, N], 0.3)) is None
 
 
-def test_single_voxels_between_the_samples_and_numbers_that_are_none_have_no_surface():
+def test_a_single_voxel_has_a_surface_and_what_is_no_number_has_none():
     alone = np.zeros([N, N, N])
     alone[3, 4, 5] = 1e-4
-    for density in (alone, np.full([N, N, N], np.nan), np.where(np.arange(N) < 3, np.nan, np.ones([N, N, N]))):
-        surface.lay(density)  # None, or a surface: no error
+    vertices, _ = surface.lay(alone)
+    np.testing.assert_allclose(vertices.mean(axis=0), (np.array([5, -4, -3]) * [1, 1, 1] + [-7.5, 7.5, 7.5]) / 8, atol=0.05)
+    for density in (np.full([N, N, N], np.nan), np.where(np.arange(N) < 3, np.nan, np.ones([N, N, N]))):
+        assert surface.lay(density) is None
 
 
 def test_views_turn_as_the_volume_is_turned():

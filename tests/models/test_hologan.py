@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 from conftest import PUBLISHED, small_config, train_on_replicas
 
+from configs import hologan_chairs
 from holotf import data, models
 from holotf.errors import UserError
 from holotf.models.hologan import Discriminator, Generator
@@ -135,6 +136,15 @@ def test_the_generator_plays_as_the_schedule_says():
     assert {"loss/d", "loss/g"} & set(logs) == {"loss/d"}
     assert all(np.all(old == new.numpy()) for old, new in zip(before, model.generator.variables, strict=True))
     assert (int(model.d_optimizer.iterations), int(model.g_optimizer.iterations), int(model.iteration)) == (1, 0, 1)
+
+
+def test_the_config_of_chairs_is_had_in_two_sizes_and_no_other():
+    for size, config in ((64, hologan_chairs.get_config()), (128, hologan_chairs.get_config("128"))):
+        assert config.model.image_size == size
+        for text in (config.data.prepare, config.evaluate.turntables):
+            assert f"--size {size} " in text
+    with pytest.raises(UserError, match=r"hologan_chairs:256: use one of 64, 128"):
+        hologan_chairs.get_config("256")
 
 
 def test_where_opacity_is_dear_the_images_are_the_same_and_the_objects_grow_clearer():

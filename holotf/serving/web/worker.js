@@ -11,12 +11,14 @@ const KEPT = 24; // volumes: objects that were made and are only turned
 ort.env.wasm.numThreads = 1; // more need a host that sets cross-origin isolation's headers
 ort.env.wasm.wasmPaths = new URL("../runtime/", import.meta.url).href;
 
-let sessions;
+let sessions, later; // of what every image needs; addresses of what is only loaded where it is asked for
 const volumes = new Map(); // latent -> tensor, the one asked for last at the end
 
-async function load(parts) {
-  const opened = async ([name, url]) => [name, await ort.InferenceSession.create(url, { executionProviders: ["wasm"] })];
-  sessions = Object.fromEntries(await Promise.all(Object.entries(parts).map(opened)));
+const opened = (url) => ort.InferenceSession.create(url, { executionProviders: ["wasm"] });
+
+async function load({ depth, ...parts }) {
+  later = { depth };
+  sessions = Object.fromEntries(await Promise.all(Object.entries(parts).map(async ([name, url]) => [name, await opened(url)])));
 }
 
 async function volumeOf(z) {
@@ -32,6 +34,7 @@ async function made(feeds, show) {
   const tensors = Object.fromEntries(
     Object.entries(feeds).map(([name, { shape, data }]) => [name, new ort.Tensor("float32", data, shape)]),
   );
+  if (show && !sessions[show]) sessions[show] = await opened(later[show]);
   const last = sessions[show] ?? sessions.render ?? Object.values(sessions)[0]; // which is all of it in one
   if (sessions.volume) tensors.volume = await volumeOf(tensors.z);
   const asked = last.inputNames.map((name) => [name, tensors[name]]);
