@@ -1,7 +1,7 @@
 """Volume rendering: what a pixel shows is composited along its ray, front to back, by emission and absorption.
 
-Nothing here depends on the view but the turn itself, so the opacities that opposite views see are mirror images of each other:
-one turn of the view is one turn of what is opaque. What is opaque and of the ground's colour is not seen, and may hide other things:
+Nothing here depends on the view but the turn itself, so the opacities that opposite views see are mirror images of each other: one
+turn of the view is one turn of what is opaque. What is opaque and of the ground's colour is not seen, and may hide other things;
 loss.lambda_opacity makes that dear. docs/decisions/0005-compositing.md.
 """
 
