@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from conftest import benchmarked
 
 from benchmarks import augmentation
 from configs import base
@@ -31,7 +30,7 @@ def test_a_row_has_the_worst_the_median_and_the_best_seed():
 
 
 @pytest.mark.slow
-def test_the_study_is_made_once_and_goes_on_where_it_was_broken_off(colours, tmp_path):
+def test_the_study_is_made_once_and_goes_on_where_it_was_broken_off(benchmarked, colours, tmp_path):
     command = ["augmentation", f"--data={colours}", "--kimg=0.2", "--seeds=1", "--only", "baseline", "halved", f"--out={tmp_path}"]
     benchmarked(*command)
     assert (tmp_path / "augmentation-data.png").stat().st_size > 1000

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from conftest import benchmarked
 
 from benchmarks import domains
 
@@ -34,7 +33,7 @@ def test_the_gap_is_that_between_the_medians_of_the_bounds():
 
 
 @pytest.mark.slow
-def test_the_table_is_made_once_and_goes_on_where_it_was_broken_off(colours, tmp_path):
+def test_the_table_is_made_once_and_goes_on_where_it_was_broken_off(benchmarked, colours, tmp_path):
     target = tmp_path / "other"
     target.symlink_to(colours)
     command = [

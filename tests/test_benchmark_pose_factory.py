@@ -1,11 +1,9 @@
 """The factory's table: its columns, its rows of few labels, and what it does with a run that has no export."""
 
 import json
-import subprocess
-import sys
 
 import pytest
-from conftest import ROOT, small_config
+from conftest import small_config
 
 from benchmarks import pose_factory
 from holotf import models
@@ -56,21 +54,15 @@ def test_the_folder_is_of_the_exports_weights(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_table_is_made_once_and_goes_on_where_it_was_broken_off(furniture, tmp_path):
+def test_the_table_is_made_once_and_goes_on_where_it_was_broken_off(benchmarked, furniture, tmp_path):
     export(models.initial(small_config()), str(tmp_path / "run" / "saved_model"))
     command = [
-        sys.executable, "-m", "benchmarks.pose_factory", f"--run={tmp_path / 'run'}", f"--target={furniture}", "--kimg=0.064",
-        "--seeds=1", "--count=100", "--only", "generated", "dann", "real-10", f"--out={tmp_path / 'out'}",
+        "pose_factory", f"--run={tmp_path / 'run'}", f"--target={furniture}", "--kimg=0.064", "--seeds=1", "--count=100",
+        "--only", "generated", "dann", "real-10", f"--out={tmp_path / 'out'}",
     ]  # fmt: skip
-
-    def table():
-        done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    assert table().count("Trained on") == 3
+    assert benchmarked(*command).count("Trained on") == 3
     (path,) = (tmp_path / "out").glob("pose_factory-run-*.json")
     told = json.loads(path.read_text())
     assert [row["row"] for row in told["rows"]] == ["generated", "dann", "real-10", "chance"]
     assert told["rows"][2]["50"] == "", "it was given no 50 labels"
-    assert "Trained on" not in table(), "what is finished is not done again"
+    assert "Trained on" not in benchmarked(*command), "what is finished is not done again"

@@ -6,7 +6,6 @@ import json
 import math
 
 import pytest
-from conftest import benchmarked
 
 from benchmarks import quality
 from configs import base
@@ -67,7 +66,7 @@ def test_a_bar_that_is_none_is_refused(text):
 
 
 @pytest.mark.slow
-def test_the_table_comes_of_real_runs(squares, tmp_path):
+def test_the_table_comes_of_real_runs(benchmarked, squares, tmp_path):
     asked = ["--only=dcgan", "--kimg=0.192", "--every=0.096", "--seeds=1", "--images=64", "--bar=kid/mean=10000"]
     benchmarked("quality", f"--data={squares}", *asked, f"--out={tmp_path}")
     told = json.loads(next(tmp_path.glob("quality-*.json")).read_text())

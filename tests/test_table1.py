@@ -7,6 +7,15 @@ import sys
 import pytest
 from conftest import ROOT
 
+from benchmarks import table1
+
+
+def test_a_row_has_what_was_published_beside_it():
+    results = [{"metrics": {"kid/mean": 3.0, "kid/std": 0.1}, "train_s": 60.0, "images_per_s": 100.0, "peak_gib": 1.5}]
+    found = table1.row("wgan_gp", results)
+    assert found["KID x 100"] == "3.00 ± 0.10"
+    assert (found["| published: CelebA"], found["Chairs"], found["Cars"]) == ("| 1.63 ± 0.09", "9.43 ± 0.24", "15.57 ± 0.29")
+
 
 @pytest.mark.slow
 def test_the_table_is_made_once_and_goes_on_where_it_was_broken_off(tmp_path):
@@ -14,8 +23,8 @@ def test_the_table_is_made_once_and_goes_on_where_it_was_broken_off(tmp_path):
     prepare = [sys.executable, "-m", "data_prep", "blocks", "--size=32", "--count=160", f"--out={data}"]
     subprocess.run(prepare, cwd=ROOT, check=True, capture_output=True)
     command = [
-        sys.executable, "-m", "benchmarks.table1", f"--data={data}", "--models", "wgan_gp", "vae", "--kimg=0.64", "--seeds=1",
-        "--images=64", f"--out={tmp_path}",
+        sys.executable, "-m", "benchmarks.table1", f"--data={data}", "--models", "vae", "--kimg=0.64", "--seeds=1", "--images=64",
+        f"--out={tmp_path}",
     ]  # fmt: skip
 
     def table():
@@ -24,15 +33,14 @@ def test_the_table_is_made_once_and_goes_on_where_it_was_broken_off(tmp_path):
         return done.stdout
 
     first = table()
-    lines = {line.split()[0]: line for line in first.splitlines() if line.startswith(("wgan_gp", "vae"))}
-    assert " ".join(lines["wgan_gp"].split()[-9:]) == "1.63 ± 0.09 9.43 ± 0.24 15.57 ± 0.29"
-    found = json.loads(next(tmp_path.glob("table1-chairs.json")).read_text())["runs"]
-    for results in found.values():
-        assert 0 < results[0]["train_s"] < 600
-        assert results[0]["metrics"]["kid/mean"] > 0
+    (line,) = (line for line in first.splitlines() if line.startswith("vae"))
+    (result,) = json.loads(next(tmp_path.glob("table1-chairs.json")).read_text())["runs"]["vae"]
+    assert 0 < result["train_s"] < 600
+    assert 0.1 < result["peak_gib"] < 16
+    assert result["metrics"]["kid/mean"] > 0
     again = table()
     assert "Trained on" not in again, "what is finished is not done again"
-    assert [line for line in again.splitlines() if line.startswith(("wgan_gp", "vae"))] == list(lines.values())
+    assert line in again.splitlines()
     (record,) = tmp_path.glob("table1/chairs/0.64kimg/vae_blocks-0/result.json")
     before = json.loads(record.read_text())
     record.unlink()  # as if it had been killed while it was judged

@@ -245,7 +245,8 @@ def test_out_that_is_something_else_is_not_touched(tmp_path, capsys):
 
 
 def test_exit_code_and_no_traceback_of_the_real_command(tmp_path):
-    done = run("blocks", "--out", tmp_path / "x", "--kinds", "sofa", module="data_prep")
+    words = command("blocks", "--out", tmp_path / "x", "--kinds", "sofa", module="data_prep")
+    done = subprocess.run(words, cwd=ROOT, text=True, capture_output=True, check=False)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: --kinds 'sofa' is unknown")
     assert "Traceback" not in done.stderr

@@ -198,10 +198,12 @@ def test_what_is_no_http_is_refused(server):
 
 
 @pytest.mark.slow
-def test_memory_is_flat_over_many_requests(server):
-    count = max(EXAMPLES, 500)
-    held = []
-    for seed in (1, 2, 3):
+def test_memory_comes_to_rest_over_many_requests(server):
+    """What is kept (volumes, arenas of its threads) fills up, within some rounds; a leak grows in each."""
+    count, held = max(EXAMPLES, 500), []
+    for seed in range(1, 9):
         send(server, count, seed)
         held.append(server.counted("process_resident_memory_bytes") / 2**20)
-    assert held[2] - held[1] < 8, f"{held} MiB"
+        if len(held) > 2 and held[-1] - held[-2] < 4:
+            return
+    pytest.fail(f"{held} MiB after each {count} requests")
