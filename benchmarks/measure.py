@@ -139,7 +139,7 @@ def work(concrete: tf.types.experimental.ConcreteFunction) -> tuple[dict[str, in
             size = sum(_bytes(t) for t in (*op.inputs, *op.outputs))
             if op.type not in ("Placeholder", "Const", "Identity", "ReadVariableOp", "PartitionedCall", "StatefulPartitionedCall"):
                 traffic[op.type] = traffic.get(op.type, 0) + size
-            flops[op.type] = flops.get(op.type, 0) + _flops(op)
+            flops[op.type] = flops.get(op.type, 0) + flops_of(op)
     return {k: v for k, v in flops.items() if v}, traffic
 
 
@@ -151,7 +151,8 @@ def _bytes(tensor):
     return _elements(tensor) * max(tensor.dtype.size or 0, 0)
 
 
-def _flops(op):
+def flops_of(op: tf.Operation) -> int:
+    """FLOPs of one operation of static shapes; 0 for what neither multiplies matrices nor convolves."""
     if op.type in ("MatMul", "BatchMatMulV2"):
         axis = -2 if op.get_attr("transpose_a" if op.type == "MatMul" else "adj_x") else -1
         return 2 * _elements(op.outputs[0]) * (op.inputs[0].shape[axis] or 0)
@@ -161,9 +162,9 @@ def _flops(op):
         return 2 * _elements(op.inputs[2]) * _elements(op.inputs[1]) // op.inputs[1].shape[-1]
     if op.type in ("Conv2DBackpropFilter", "Conv3DBackpropFilterV2"):  # upstream [B,..,O], gradient [.., I, O]
         return 2 * _elements(op.inputs[2]) * _elements(op.outputs[0]) // op.outputs[0].shape[-1] if _elements(op.outputs[0]) else 0
-    if op.type in ("HolotfGather", "HolotfSpread"):  # [B,..,C], kernel [.., C, N] or [.., N, C]
+    if op.type in ("HolotfGather", "HolotfGatherWide", "HolotfSpread"):  # [B,..,C], kernel [.., C, N] or [.., N, C]
         image, kernel = op.inputs[:2]
-        apart = op.get_attr("stride") if op.type == "HolotfGather" else 1  # the kernel meets the small side's positions
+        apart = 1 if op.type == "HolotfSpread" else op.get_attr("stride")  # the kernel meets the small side's positions
         return 2 * _elements(image) // image.shape[-1] // apart ** (image.shape.rank - 2) * _elements(kernel)
     if op.type == "HolotfFilterGradient":  # [B, large.., C], [B, small.., N]
         large, small = op.inputs

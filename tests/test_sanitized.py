@@ -39,7 +39,7 @@ for call in range({CALLS}):
         window = {{"kernel": int(taps), "stride": int(stride), "pad": int(taps - stride) // 2, "threads": threads}}
         half = lambda *shape: tf.cast(real(*shape), tf.bfloat16)
         large = half(b, *(stride * small), c)
-        few = ops.holotf_gather(large=large, weights=half(*[taps] * len(small), c, o), bias=real(o), out=tf.bfloat16, **window)
+        few = ops.holotf_gather(large=large, weights=half(*[taps] * len(small), c, o), bias=real(o), **window)
         ops.holotf_spread(small=few, weights=half(*[taps] * len(small), c, o), bias=real(c), **window)
         ops.holotf_filter_gradient(large=large, small=few, **window)
     for wrong in ({{"x": x, "scale": real(c + 1), "shift": shift}}, {{"x": x, "scale": real(b + 1, c), "shift": shift}}):

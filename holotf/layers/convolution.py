@@ -184,7 +184,7 @@ def twice(kernel: tf.Tensor, axes: int) -> tf.Tensor:
 
 def _wide(x, kernel):
     """A convolution of stride 1 in the kernel's type, float32, whose input waits for its gradient as it came, in bfloat16."""
-    if ops := tiles.available(x, kernel):
+    if ops := tiles.faster_wide(x, kernel):
         return tiles.gather_wide(x, kernel, ops)
 
     @tf.custom_gradient

@@ -1,4 +1,4 @@
-"""Convolutions of bfloat16 on the processor's matrix tiles (AMX), by our own kernels.
+"""Convolutions of bfloat16 on the processor's matrix tiles (AMX) or vectors (AVX-512), by our own kernels.
 
 Three ops, each of which is a gradient of the other two (native/kernels.cc), for taps t of a kernel W:
 
@@ -7,7 +7,8 @@ Three ops, each of which is a gradient of the other two (native/kernels.cc), for
     filter   W[t] = sum over i of large[stride i + t - pad] small[i]
 
 oneDNN is at half its speed and less in transposed convolutions of many channels, in the gradients of a large kernel over a small
-image, and it lays patches out in memory. Ours read the patches where they lie.
+image, and it lays patches out in memory; without tiles, its products of bfloat16 are at half the speed of those of float32. Ours
+read the patches where they lie, and widen them to float32 where that is faster.
 """
 
 import types
@@ -20,17 +21,21 @@ _FORMATS = {4: "NHWC", 5: "NDHWC"}  # said, since the gradients of an eager 3D c
 _NARROW = 16  # channels: with fewer on either side, most of a tile would be empty
 
 
-def available(*tensors: tf.Tensor) -> types.ModuleType | None:
-    """The op library if it multiplies matrices of bfloat16, and can work on these tensors here and now; or None."""
-    ops = native.kernels(*tensors)
-    return ops if hasattr(ops, "holotf_gather") else None
-
-
 def faster(x: tf.Tensor, kernel: tf.Tensor) -> types.ModuleType | None:
-    """`available` where tiles are faster than oneDNN: for bfloat16 and as many channels as fill a tile; or None."""
+    """The op library where it is faster than oneDNN: for bfloat16 and as many channels as fill a tile; or None."""
     if x.dtype != tf.bfloat16 or min(kernel.shape[-2:]) < _NARROW:
         return None
-    return available(x, kernel)
+    return _having("holotf_gather", x, kernel)
+
+
+def faster_wide(x: tf.Tensor, kernel: tf.Tensor) -> types.ModuleType | None:
+    """The op library where `gather_wide` is faster than oneDNN in float32: on tiles; or None."""
+    return _having("holotf_gather_wide", x, kernel)
+
+
+def _having(op, *tensors):
+    ops = native.kernels(*tensors)
+    return ops if hasattr(ops, op) else None
 
 
 def spread(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, stride: int, ops: types.ModuleType) -> tf.Tensor:
@@ -53,7 +58,7 @@ def spread(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, stride: int, ops: t
         large = ops.holotf_spread(small=x, weights=tf.cast(kernel, x.dtype), bias=bias, **window)
 
         def to_input(upstream, kernel):
-            return ops.holotf_gather(large=upstream, weights=kernel, bias=tf.zeros(inputs), out=x.dtype, **window)
+            return ops.holotf_gather(large=upstream, weights=kernel, bias=tf.zeros(inputs), **window)
 
         def gradient(upstream):
             with tf.control_dependencies([upstream]):  # cast anew: a copy that waited would be a generator's whole weight
@@ -87,7 +92,7 @@ def gather(x: tf.Tensor, kernel: tf.Tensor, stride: int, ops: types.ModuleType) 
     @tf.custom_gradient
     def run(x, kernel):
         weights = tf.cast(kernel, x.dtype)
-        small = ops.holotf_gather(large=x, weights=weights, bias=tf.zeros(outputs), out=x.dtype, **window)
+        small = ops.holotf_gather(large=x, weights=weights, bias=tf.zeros(outputs), **window)
 
         def to_input(upstream, kernel):
             return ops.holotf_spread(small=upstream, weights=kernel, bias=tf.zeros(inputs), **window)
@@ -141,7 +146,7 @@ def gather_wide(x: tf.Tensor, kernel: tf.Tensor, ops: types.ModuleType) -> tf.Te
 
     @tf.custom_gradient
     def run(x, kernel):
-        y = ops.holotf_gather(large=x, weights=_split(kernel, 3), bias=tf.zeros(3 * outputs), out=tf.float32, **window)
+        y = ops.holotf_gather_wide(large=x, weights=_split(kernel, 3), bias=tf.zeros(3 * outputs), **window)
         y = tf.reduce_sum(tf.reshape(y, [-1, *x.shape[1:-1], 3, outputs]), axis=-2)
 
         def gradient(upstream):

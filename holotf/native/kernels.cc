@@ -1,6 +1,6 @@
 // What lies between the convolutions, for the CPU: bound by memory, and a few times faster by hand than compiled by XLA; there each
 // sample is worked on by one thread while it lies in that core's cache. And convolutions of bfloat16, on processors with a matrix
-// unit. Results do not depend on the number of threads.
+// unit or vectors of 512 bits. Results do not depend on the number of threads.
 //
 // Values are float32 or bfloat16; every sum is float32. The formulas are those of the Python functions that call these
 // (layers/normalise.py, layers/rigid.py, layers/tiles.py), and tests hold the two together.
@@ -29,11 +29,15 @@
 #include <thread>
 #include <vector>
 
+// What multiplies matrices of bfloat16: tiles (AMX), or vectors (AVX512_BF16), which also stand in where tiles are not lent.
 #if defined(HOLOTF_EMULATE_TILES)  // for tests: slow
 #define HOLOTF_TILES
 #include "emulated_tiles.h"
-#elif defined(__AMX_BF16__)
+#elif defined(__AMX_BF16__) && !defined(HOLOTF_NO_TILES)
 #define HOLOTF_TILES
+#endif
+#if defined(HOLOTF_TILES) || defined(__AVX512BW__)
+#define HOLOTF_CONVOLUTIONS
 #include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -338,15 +342,15 @@ struct Window {
 };
 
 // A convolution is a product of matrices, one of them made of patches. The patches are never laid out: strips of them are read where
-// they lie, in the order that the processor's matrix unit (AMX) wants, while the other factor's strips and the sums wait in the
+// they lie, in the order that the processor's instructions for bfloat16 want, while the other factor's strips and the sums wait in the
 // core's own cache. For bfloat16; what multiplies float32 is no faster here than oneDNN's convolutions.
-#ifdef HOLOTF_TILES
+#ifdef HOLOTF_CONVOLUTIONS
 
 constexpr int64_t kSide = 32;             // rows of a strip, and depth of a step
 constexpr int64_t kStep = kSide * kSide;  // values of a strip at a step, two tiles of 16 rows of 64 bytes; sums of two strips
 constexpr int64_t kTile = kStep / 2;
 constexpr int64_t kStrips = 16;           // strips of either factor in a block of the product
-constexpr int64_t kSteps = 8;             // its depth
+constexpr int64_t kSteps = 4;            // its depth
 
 alignas(64) const bfloat16 kZeros[kSide] = {};  // a row that lies outside
 
@@ -409,6 +413,8 @@ inline void pack_across(const bfloat16* const* lines, int64_t count, bool left, 
   }
 }
 
+#ifdef HOLOTF_TILES
+
 struct __attribute__((packed)) TileConfig {
   uint8_t palette = 1, start = 0, reserved[14] = {};
   uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
@@ -427,6 +433,7 @@ inline void fetch(const char** from) {
 // sums [32, 32] (+)= left right^T, over the steps.
 inline void multiply(const bfloat16* left, const bfloat16* right, int64_t steps, bool from_zero, float* sums) {
   constexpr int64_t line = kSide * sizeof(float);
+  fence();
   if (from_zero) {
     _tile_zero(0);
     _tile_zero(1);
@@ -461,13 +468,127 @@ inline void multiply(const bfloat16* left, const bfloat16* right, int64_t steps,
   _tile_stored(3, sums + 16 * kSide + 16, line);
 }
 
-// A product of `rows` strips by `columns` strips over `steps` of depth.
+bool may_multiply() {
+#ifdef HOLOTF_EMULATE_TILES
+  return true;
+#else  // the operating system lends their registers to a process that asks (ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)
+  return syscall(SYS_arch_prctl, 0x1023, 18) == 0;
+#endif
+}
+
+// A thread's use of the tiles, around its calls of `multiply`.
+inline void begin() { _tile_loadconfig(&kTileConfig); }
+inline void end() {
+  _tile_release();
+  fence();
+}
+
+#else  // vectors
+
+bool may_multiply() { return true; }
+
+inline void begin() {}
+inline void end() {}
+
+// Eight rows of sums [32, 32] at a time, in registers while `add` adds to them.
+constexpr int kRows = 8, kHalf = 16;
+template <typename Add>
+inline void by_rows(bool from_zero, float* sums, const Add& add) {
+  for (int64_t row = 0; row < kSide; row += kRows, sums += kRows * kSide) {
+    __m512 sum[kRows][2];
+#pragma GCC unroll 8
+    for (int i = 0; i < kRows; ++i)
+      for (int side = 0; side < 2; ++side)
+        sum[i][side] = from_zero ? _mm512_setzero_ps() : _mm512_load_ps(sums + i * kSide + side * kHalf);
+    add(row, sum);
+#pragma GCC unroll 8
+    for (int i = 0; i < kRows; ++i)
+      for (int side = 0; side < 2; ++side) _mm512_store_ps(sums + i * kSide + side * kHalf, sum[i][side]);
+  }
+}
+
+// sums [32, 32] (+)= left right^T, over the steps, of factors in float32: lines of 32, of the right one along its strip.
+inline void multiply(const float* left, const float* right, int64_t steps, bool from_zero, float* sums) {
+  by_rows(from_zero, sums, [&](int64_t row, auto& sum) {
+    const float* r = right;
+    for (int64_t k = 0; k < steps; ++k) {
+      const float* l = left + k * kStep + row * kSide;
+      for (int64_t d = 0; d < kSide; ++d, ++l, r += kSide) {
+        const __m512 low = _mm512_load_ps(r), high = _mm512_load_ps(r + kHalf);
+#pragma GCC unroll 8
+        for (int i = 0; i < kRows; ++i) {
+          const __m512 value = _mm512_set1_ps(l[i * kSide]);
+          sum[i][0] = _mm512_fmadd_ps(value, low, sum[i][0]);
+          sum[i][1] = _mm512_fmadd_ps(value, high, sum[i][1]);
+        }
+      }
+    }
+  });
+}
+
+// A strip at a step in float32.
+inline void widen(const bfloat16* from, bool left, float* to) {
+  for (int64_t i = 0; i < kStep; i += kSide) {
+    if (left) {
+      for (int64_t at = i; at < i + kSide; at += kHalf) {
+        const __m512i words = _mm512_cvtepu16_epi32(_mm256_load_si256(reinterpret_cast<const __m256i*>(from + at)));
+        _mm512_store_si512(to + at, _mm512_slli_epi32(words, 16));
+      }
+    } else {
+      const __m512i pairs = _mm512_load_si512(from + i);
+      float* line = to + i % kTile * 2 + i / kTile * kHalf;
+      _mm512_store_si512(line, _mm512_slli_epi32(pairs, 16));
+      _mm512_store_si512(line + kSide, _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff0000)));
+    }
+  }
+}
+
+#ifdef __AVX512BF16__
+// Of factors in bfloat16, a pair of values at a time: on AMD's processors twice as fast, on Intel's half.
+const bool kPairs = __builtin_cpu_is("amd");
+inline void multiply(const bfloat16* left, const bfloat16* right, int64_t steps, bool from_zero, float* sums) {
+  by_rows(from_zero, sums, [&](int64_t row, auto& sum) {
+    for (int64_t k = 0; k < steps; ++k) {
+      const bfloat16 *l = left + k * kStep + row * kSide, *r = right + k * kStep;
+      for (int pair = 0; pair < kHalf; ++pair, l += 2, r += kSide) {
+        const auto low = (__m512bh)_mm512_load_si512(r), high = (__m512bh)_mm512_load_si512(r + kTile);
+#pragma GCC unroll 8
+        for (int i = 0; i < kRows; ++i) {
+          int32_t both;
+          std::memcpy(&both, l + i * kSide, sizeof both);
+          const auto value = (__m512bh)_mm512_set1_epi32(both);
+          sum[i][0] = _mm512_dpbf16_ps(sum[i][0], value, low);
+          sum[i][1] = _mm512_dpbf16_ps(sum[i][1], value, high);
+        }
+      }
+    }
+  });
+}
+#endif
+
+#endif  // HOLOTF_TILES
+
+template <typename Pack>
+inline void lay_out(const Pack& pack, int64_t strip, int64_t step, bool, bfloat16* to) {
+  pack(strip, step, to);
+}
+
+#ifndef HOLOTF_TILES
+template <typename Pack>
+inline void lay_out(const Pack& pack, int64_t strip, int64_t step, bool left, float* to) {
+  alignas(64) bfloat16 narrow[kStep];
+  pack(strip, step, narrow);
+  widen(narrow, left, to);
+}
+#endif
+
+// A product of `rows` strips by `columns` strips over `steps` of depth, of factors kept as `Value`.
 //   left(strip, step, to), right(strip, step, to): lay out a strip at a step.
 //   finish(row, column, sums): takes 32 sums of a row, from a column on.
 // The order of the sums does not depend on the number of threads.
-template <typename Left, typename Right, typename Finish>
-void product(int64_t rows, int64_t columns, int64_t steps, int64_t threads, const Left& left, const Right& right,
-             const Finish& finish) {
+template <typename Value, typename Left, typename Right, typename Finish>
+void product_of(int64_t rows, int64_t columns, int64_t steps, int64_t threads, const Left& left, const Right& right,
+                const Finish& finish) {
   constexpr int64_t run = kSteps * kStep;
   const int64_t across = (columns + kStrips - 1) / kStrips;
   int64_t tall = kStrips;
@@ -475,31 +596,42 @@ void product(int64_t rows, int64_t columns, int64_t steps, int64_t threads, cons
   parallel_for((rows + tall - 1) / tall * across, threads, [&](int64_t block) {
     const int64_t r0 = block / across * tall, r1 = std::min(r0 + tall, rows), height = r1 - r0;
     const int64_t c0 = block % across * kStrips, c1 = std::min(c0 + kStrips, columns), width = c1 - c0;
-    const size_t bytes = (1 + width) * run * sizeof(bfloat16) + height * width * kStep * sizeof(float);
+    const size_t bytes = (1 + width) * run * sizeof(Value) + height * width * kStep * sizeof(float);
     std::unique_ptr<void, void (*)(void*)> memory(std::aligned_alloc(64, bytes), std::free);
     if (!memory) throw std::bad_alloc();
-    auto* lefts = static_cast<bfloat16*>(memory.get());
-    bfloat16* rights = lefts + run;
+    auto* lefts = static_cast<Value*>(memory.get());
+    Value* rights = lefts + run;
     float* sums = reinterpret_cast<float*>(rights + width * run);
-    _tile_loadconfig(&kTileConfig);
+    begin();
     for (int64_t k0 = 0; k0 < steps; k0 += kSteps) {
       const int64_t count = std::min(kSteps, steps - k0);
       for (int64_t k = 0; k < count; ++k)
-        for (int64_t c = 0; c < width; ++c) right(c0 + c, k0 + k, rights + c * run + k * kStep);
+        for (int64_t c = 0; c < width; ++c) lay_out(right, c0 + c, k0 + k, false, rights + c * run + k * kStep);
       for (int64_t r = 0; r < height; ++r) {
-        for (int64_t k = 0; k < count; ++k) left(r0 + r, k0 + k, lefts + k * kStep);
-        fence();
+        for (int64_t k = 0; k < count; ++k) lay_out(left, r0 + r, k0 + k, true, lefts + k * kStep);
         for (int64_t c = 0; c < width; ++c)
           multiply(lefts, rights + c * run, count, k0 == 0, sums + (r * width + c) * kStep);
       }
     }
-    _tile_release();
-    fence();
+    end();
     for (int64_t r = 0; r < height; ++r)
       for (int64_t i = 0; i < kSide; ++i)
         for (int64_t c = 0; c < width; ++c)
           finish((r0 + r) * kSide + i, (c0 + c) * kSide, sums + (r * width + c) * kStep + i * kSide);
   });
+}
+
+template <typename Left, typename Right, typename Finish>
+void product(int64_t rows, int64_t columns, int64_t steps, int64_t threads, const Left& left, const Right& right,
+             const Finish& finish) {
+#ifdef HOLOTF_TILES
+  product_of<bfloat16>(rows, columns, steps, threads, left, right, finish);
+#else
+#ifdef __AVX512BF16__
+  if (kPairs) return product_of<bfloat16>(rows, columns, steps, threads, left, right, finish);
+#endif
+  product_of<float>(rows, columns, steps, threads, left, right, finish);
+#endif
 }
 
 // What the positions of one side of a convolution see of the other side, `taps` of the kernel's at a time.
@@ -642,19 +774,12 @@ inline void filter_gradient(const Patches& p, const bfloat16* small, int64_t out
           });
 }
 
-bool may_use_tiles() {
-#ifdef HOLOTF_EMULATE_TILES
-  return true;
-#else  // the operating system lends their registers to a process that asks (ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)
-  return syscall(SYS_arch_prctl, 0x1023, 18) == 0;
-#endif
-}
-#endif  // HOLOTF_TILES
+#endif  // HOLOTF_CONVOLUTIONS
 
 // ---- TensorFlow's side -----------------------------------------------------------------------------------------------------------
 
 struct Attributes {
-  TF_DataType type, out = TF_BFLOAT16;
+  TF_DataType type;
   int64_t kernel = 0, stride = 0, pad = 0, threads = 1;
   float epsilon = 0, slope = 0;
 };
@@ -669,7 +794,6 @@ void* create(TF_OpKernelConstruction* context) {
     if (TF_OpKernelConstruction_HasAttr(context, name, status)) TF_OpKernelConstruction_GetAttrFloat(context, name, to, status);
   };
   TF_OpKernelConstruction_GetAttrType(context, "T", &a->type, status);
-  if (TF_OpKernelConstruction_HasAttr(context, "out", status)) TF_OpKernelConstruction_GetAttrType(context, "out", &a->out, status);
   integer("kernel", &a->kernel), integer("stride", &a->stride), integer("pad", &a->pad), integer("threads", &a->threads);
   real("epsilon", &a->epsilon), real("slope", &a->slope);
   TF_DeleteStatus(status);
@@ -803,7 +927,7 @@ void resample_op(const Attributes& a, Call& call) {
   run(shape[0], shape[1], shape[4], call.in<T>(0), call.in<float>(1), a.threads, call.out<T>(shape));
 }
 
-#ifdef HOLOTF_TILES
+#ifdef HOLOTF_CONVOLUTIONS
 int64_t channels_of(const std::vector<int64_t>& bias) {
   require(bias.size() == 1, "a bias is " + text(bias) + ", not [N]");
   return bias[0];
@@ -817,7 +941,7 @@ std::vector<int64_t> taps_of(const Attributes& a, int64_t axes, int64_t first, i
 }
 
 template <typename Out>
-void gather_as(const Attributes& a, Call& call) {  // large [B, large..., C], weights [taps..., C, N], bias [N]
+void gather_op(const Attributes& a, Call& call) {  // large [B, large..., C], weights [taps..., C, N], bias [N]
   auto shape = call.shape(0);
   const int64_t axes = axes_of(shape), outputs = channels_of(call.shape(2));
   const Window w = window_of(a, shape, axes, true);
@@ -829,8 +953,6 @@ void gather_as(const Attributes& a, Call& call) {  // large [B, large..., C], we
   patches_times(p, call.in<bfloat16>(1), true, outputs, call.in<float>(2), a.threads,
                 [&](int64_t row) { return small + row * outputs; });
 }
-
-void gather_op(const Attributes& a, Call& call) { (a.out == TF_FLOAT ? gather_as<float> : gather_as<bfloat16>)(a, call); }
 
 void spread_op(const Attributes& a, Call& call) {  // small [B, small..., C], weights [taps..., N, C], bias [N]
   auto shape = call.shape(0);
@@ -937,12 +1059,15 @@ __attribute__((constructor)) void add_ops() {
          compute<resample_op<float, resample_backward>, resample_op<bfloat16, resample_backward>>);
   // compute<nullptr, ...>: bfloat16 only, as the op itself says.
   add_op("HolotfSums", {"x: T"}, {"sums: float"}, {}, compute<nullptr, sums_op>, "T: {bfloat16}");
-#ifdef HOLOTF_TILES
-  if (may_use_tiles()) {
+#ifdef HOLOTF_CONVOLUTIONS
+  if (may_multiply()) {
     const std::vector<const char*> window = {"kernel: int", "stride: int", "pad: int"};
-    add_op("HolotfGather", {"large: T", "weights: T", "bias: float"}, {"small: out"},
-           {"kernel: int", "stride: int", "pad: int", "out: {float, bfloat16} = DT_BFLOAT16"}, compute<nullptr, gather_op>,
+    add_op("HolotfGather", {"large: T", "weights: T", "bias: float"}, {"small: T"}, window, compute<nullptr, gather_op<bfloat16>>,
            "T: {bfloat16}");
+#ifdef HOLOTF_TILES  // where the parts of float32 (layers/tiles.py) cost less than a product of float32
+    add_op("HolotfGatherWide", {"large: T", "weights: T", "bias: float"}, {"small: float"}, window, compute<nullptr, gather_op<float>>,
+           "T: {bfloat16}");
+#endif
     add_op("HolotfSpread", {"small: T", "weights: T", "bias: float"}, {"large: T"}, window, compute<nullptr, spread_op>,
            "T: {bfloat16}");
     add_op("HolotfFilterGradient", {"large: T", "small: T"}, {"dweights: float"}, window, compute<nullptr, filter_gradient_op>,
