@@ -12,12 +12,12 @@ from benchmarks import measure
 from holotf import native
 from holotf.layers import convolution
 
-needs_tiles = pytest.mark.skipif(
-    not hasattr(native.kernels(), "holotf_gather"), reason="this processor does not multiply matrices of bfloat16"
+needs_convolutions = pytest.mark.skipif(
+    not hasattr(native.kernels(), "holotf_gather"), reason="our convolutions need vectors of 512 bits"
 )
 
 
-@needs_tiles
+@needs_convolutions
 @pytest.mark.parametrize(
     ("function", "x", "kernel"),
     [

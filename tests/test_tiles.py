@@ -1,6 +1,6 @@
-"""Convolutions of bfloat16 on the processor's matrix tiles, against TensorFlow's.
+"""Convolutions of bfloat16 on the processor's matrix tiles or vectors, against TensorFlow's.
 
-Where the processor has no tiles, `test_native.py` runs this file on emulated ones; by hand,
+`test_native.py` runs this file on those that the processor's own build does not use, emulated tiles among them; by hand,
 `CXX="g++ -DHOLOTF_EMULATE_TILES" python -m pytest tests/test_tiles.py`.
 """
 
@@ -19,9 +19,7 @@ from holotf.layers import convolution, tiles
 
 EXAMPLES = int(os.environ.get("HOLOTF_EXAMPLES", "25"))  # more on demand
 pytestmark = [
-    pytest.mark.skipif(
-        not hasattr(native.kernels(), "holotf_gather"), reason="this processor does not multiply matrices of bfloat16"
-    ),
+    pytest.mark.skipif(not hasattr(native.kernels(), "holotf_gather"), reason="our convolutions need vectors of 512 bits"),
     pytest.mark.usefixtures("on_tiles"),
 ]
 
@@ -144,6 +142,7 @@ def test_the_kernels_do_convolve():
     assert "HolotfGather" in {op.type for op in graph.get_operations()}
 
 
+@pytest.mark.skipif(not hasattr(native.kernels(), "holotf_gather_wide"), reason="without tiles it is TensorFlow's")
 def test_a_convolution_of_float32_is_one_on_tiles_of_bfloat16():
     x, kernel, bias = random(2, 8, 8, 33, dtype=tf.bfloat16), random(4, 4, 33, 3), random(3)
 

@@ -29,8 +29,8 @@
 #include <thread>
 #include <vector>
 
-// What multiplies matrices of bfloat16: tiles (AMX), or vectors (AVX512_BF16), which also stand in where tiles are not lent.
-#if defined(HOLOTF_EMULATE_TILES)  // for tests: slow
+// Matrices of bfloat16 are multiplied by tiles (AMX) where the processor has them, otherwise by vectors of 512 bits.
+#if defined(HOLOTF_EMULATE_TILES)  // for tests, as are HOLOTF_NO_TILES and HOLOTF_PAIRS: slow
 #define HOLOTF_TILES
 #include "emulated_tiles.h"
 #elif defined(__AMX_BF16__) && !defined(HOLOTF_NO_TILES)
@@ -342,15 +342,19 @@ struct Window {
 };
 
 // A convolution is a product of matrices, one of them made of patches. The patches are never laid out: strips of them are read where
-// they lie, in the order that the processor's instructions for bfloat16 want, while the other factor's strips and the sums wait in the
-// core's own cache. For bfloat16; what multiplies float32 is no faster here than oneDNN's convolutions.
+// they lie, in the order that the processor's instructions want, while the other factor's strips and the sums wait in the core's own
+// cache. For bfloat16; what multiplies float32 is no faster here than oneDNN's convolutions.
 #ifdef HOLOTF_CONVOLUTIONS
 
 constexpr int64_t kSide = 32;             // rows of a strip, and depth of a step
 constexpr int64_t kStep = kSide * kSide;  // values of a strip at a step, two tiles of 16 rows of 64 bytes; sums of two strips
 constexpr int64_t kTile = kStep / 2;
 constexpr int64_t kStrips = 16;           // strips of either factor in a block of the product
-constexpr int64_t kSteps = 4;            // its depth
+#ifdef HOLOTF_TILES
+constexpr int64_t kSteps = 8;             // its depth
+#else
+constexpr int64_t kSteps = 4;             // its depth: as many bytes, where they are float32
+#endif
 
 alignas(64) const bfloat16 kZeros[kSide] = {};  // a row that lies outside
 
@@ -431,6 +435,7 @@ inline void fetch(const char** from) {
 }
 
 // sums [32, 32] (+)= left right^T, over the steps.
+template <bool across>  // as its lines came; laid out alike
 inline void multiply(const bfloat16* left, const bfloat16* right, int64_t steps, bool from_zero, float* sums) {
   constexpr int64_t line = kSide * sizeof(float);
   fence();
@@ -486,12 +491,12 @@ inline void end() {
 #else  // vectors
 
 bool may_multiply() { return true; }
-
 inline void begin() {}
 inline void end() {}
 
-// Eight rows of sums [32, 32] at a time, in registers while `add` adds to them.
 constexpr int kRows = 8, kHalf = 16;
+
+// Eight rows of sums [32, 32] at a time, in registers while `add` adds to them.
 template <typename Add>
 inline void by_rows(bool from_zero, float* sums, const Add& add) {
   for (int64_t row = 0; row < kSide; row += kRows, sums += kRows * kSide) {
@@ -507,17 +512,20 @@ inline void by_rows(bool from_zero, float* sums, const Add& add) {
   }
 }
 
-// sums [32, 32] (+)= left right^T, over the steps, of factors in float32: lines of 32, of the right one along its strip.
+// sums [32, 32] (+)= left right^T, over the steps, of factors in float32: the left one's lines of 32 as they were packed, along the
+// depth or across it, the right one's across.
+template <bool across>
 inline void multiply(const float* left, const float* right, int64_t steps, bool from_zero, float* sums) {
+  constexpr int64_t apart = across ? 1 : kSide, deeper = across ? kSide : 1;
   by_rows(from_zero, sums, [&](int64_t row, auto& sum) {
     const float* r = right;
     for (int64_t k = 0; k < steps; ++k) {
-      const float* l = left + k * kStep + row * kSide;
-      for (int64_t d = 0; d < kSide; ++d, ++l, r += kSide) {
+      const float* l = left + k * kStep + row * apart;
+      for (int64_t d = 0; d < kSide; ++d, l += deeper, r += kSide) {
         const __m512 low = _mm512_load_ps(r), high = _mm512_load_ps(r + kHalf);
 #pragma GCC unroll 8
         for (int i = 0; i < kRows; ++i) {
-          const __m512 value = _mm512_set1_ps(l[i * kSide]);
+          const __m512 value = _mm512_set1_ps(l[i * apart]);
           sum[i][0] = _mm512_fmadd_ps(value, low, sum[i][0]);
           sum[i][1] = _mm512_fmadd_ps(value, high, sum[i][1]);
         }
@@ -526,26 +534,44 @@ inline void multiply(const float* left, const float* right, int64_t steps, bool 
   });
 }
 
-// A strip at a step in float32.
-inline void widen(const bfloat16* from, bool left, float* to) {
-  for (int64_t i = 0; i < kStep; i += kSide) {
-    if (left) {
-      for (int64_t at = i; at < i + kSide; at += kHalf) {
-        const __m512i words = _mm512_cvtepu16_epi32(_mm256_load_si256(reinterpret_cast<const __m256i*>(from + at)));
-        _mm512_store_si512(to + at, _mm512_slli_epi32(words, 16));
-      }
-    } else {
-      const __m512i pairs = _mm512_load_si512(from + i);
-      float* line = to + i % kTile * 2 + i / kTile * kHalf;
-      _mm512_store_si512(line, _mm512_slli_epi32(pairs, 16));
-      _mm512_store_si512(line + kSide, _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff0000)));
-    }
+inline __m512 widened(__m256i words) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(words), 16)); }
+
+// Lays out a strip at a step in float32, 32 lines of `count` values one after the other.
+inline void pack_lines(const bfloat16* const* lines, int64_t count, float* to) {
+  for (int i = 0; i < kSide; ++i, to += kSide) {
+    const __m512i line = load(lines[i], low_bits(count));
+    _mm512_store_ps(to, widened(_mm512_castsi512_si256(line)));
+    _mm512_store_ps(to + kHalf, widened(_mm512_extracti64x4_epi64(line, 1)));
+  }
+}
+
+inline void pack_across(const bfloat16* const* lines, int64_t count, bool, float* to) { pack_lines(lines, count, to); }
+
+inline void pack_along(const bfloat16* const* rows, int64_t count, bool left, float* to) {
+  if (left) return pack_lines(rows, count, to);
+  alignas(64) bfloat16 pairs[kStep];  // [2 sides, 16 of the depth, 16 rows, 2 of the depth]
+  pack_along(rows, count, false, pairs);
+  for (int i = 0; i < kSide; ++i) {
+    const __m512i both = _mm512_load_si512(pairs + i * kSide);
+    float* line = to + i % kHalf * 2 * kSide + i / kHalf * kHalf;
+    _mm512_store_si512(line, _mm512_slli_epi32(both, 16));
+    _mm512_store_si512(line + kSide, _mm512_and_si512(both, _mm512_set1_epi32(0xffff0000)));
   }
 }
 
 #ifdef __AVX512BF16__
-// Of factors in bfloat16, a pair of values at a time: on AMD's processors twice as fast, on Intel's half.
-const bool kPairs = __builtin_cpu_is("amd");
+// Whether factors stay in bfloat16, to be multiplied a pair of values at a time: twice as fast as the above on AMD's processors, half as
+// fast on Intel's.
+inline bool by_pairs() {
+#ifdef HOLOTF_PAIRS
+  return true;
+#else
+  static const bool amd = (__builtin_cpu_init(), __builtin_cpu_is("amd"));
+  return amd;
+#endif
+}
+
+template <bool across>  // laid out alike
 inline void multiply(const bfloat16* left, const bfloat16* right, int64_t steps, bool from_zero, float* sums) {
   by_rows(from_zero, sums, [&](int64_t row, auto& sum) {
     for (int64_t k = 0; k < steps; ++k) {
@@ -568,34 +594,20 @@ inline void multiply(const bfloat16* left, const bfloat16* right, int64_t steps,
 
 #endif  // HOLOTF_TILES
 
-template <typename Pack>
-inline void lay_out(const Pack& pack, int64_t strip, int64_t step, bool, bfloat16* to) {
-  pack(strip, step, to);
-}
-
-#ifndef HOLOTF_TILES
-template <typename Pack>
-inline void lay_out(const Pack& pack, int64_t strip, int64_t step, bool left, float* to) {
-  alignas(64) bfloat16 narrow[kStep];
-  pack(strip, step, narrow);
-  widen(narrow, left, to);
-}
-#endif
-
 // A product of `rows` strips by `columns` strips over `steps` of depth, of factors kept as `Value`.
-//   left(strip, step, to), right(strip, step, to): lay out a strip at a step.
+//   left(strip, step, to), right(strip, step, to): lay out a strip at a step; the left one's lines come across the depth or along it.
 //   finish(row, column, sums): takes 32 sums of a row, from a column on.
 // The order of the sums does not depend on the number of threads.
-template <typename Value, typename Left, typename Right, typename Finish>
+template <typename Value, bool across, typename Left, typename Right, typename Finish>
 void product_of(int64_t rows, int64_t columns, int64_t steps, int64_t threads, const Left& left, const Right& right,
                 const Finish& finish) {
   constexpr int64_t run = kSteps * kStep;
-  const int64_t across = (columns + kStrips - 1) / kStrips;
+  const int64_t abreast = (columns + kStrips - 1) / kStrips;
   int64_t tall = kStrips;
-  while (tall > 1 && (rows + tall - 1) / tall * across < 2 * threads) tall /= 2;  // else some threads had no block
-  parallel_for((rows + tall - 1) / tall * across, threads, [&](int64_t block) {
-    const int64_t r0 = block / across * tall, r1 = std::min(r0 + tall, rows), height = r1 - r0;
-    const int64_t c0 = block % across * kStrips, c1 = std::min(c0 + kStrips, columns), width = c1 - c0;
+  while (tall > 1 && (rows + tall - 1) / tall * abreast < 2 * threads) tall /= 2;  // else some threads had no block
+  parallel_for((rows + tall - 1) / tall * abreast, threads, [&](int64_t block) {
+    const int64_t r0 = block / abreast * tall, r1 = std::min(r0 + tall, rows), height = r1 - r0;
+    const int64_t c0 = block % abreast * kStrips, c1 = std::min(c0 + kStrips, columns), width = c1 - c0;
     const size_t bytes = (1 + width) * run * sizeof(Value) + height * width * kStep * sizeof(float);
     std::unique_ptr<void, void (*)(void*)> memory(std::aligned_alloc(64, bytes), std::free);
     if (!memory) throw std::bad_alloc();
@@ -606,11 +618,11 @@ void product_of(int64_t rows, int64_t columns, int64_t steps, int64_t threads, c
     for (int64_t k0 = 0; k0 < steps; k0 += kSteps) {
       const int64_t count = std::min(kSteps, steps - k0);
       for (int64_t k = 0; k < count; ++k)
-        for (int64_t c = 0; c < width; ++c) lay_out(right, c0 + c, k0 + k, false, rights + c * run + k * kStep);
+        for (int64_t c = 0; c < width; ++c) right(c0 + c, k0 + k, rights + c * run + k * kStep);
       for (int64_t r = 0; r < height; ++r) {
-        for (int64_t k = 0; k < count; ++k) lay_out(left, r0 + r, k0 + k, true, lefts + k * kStep);
+        for (int64_t k = 0; k < count; ++k) left(r0 + r, k0 + k, lefts + k * kStep);
         for (int64_t c = 0; c < width; ++c)
-          multiply(lefts, rights + c * run, count, k0 == 0, sums + (r * width + c) * kStep);
+          multiply<across>(lefts, rights + c * run, count, k0 == 0, sums + (r * width + c) * kStep);
       }
     }
     end();
@@ -621,16 +633,16 @@ void product_of(int64_t rows, int64_t columns, int64_t steps, int64_t threads, c
   });
 }
 
-template <typename Left, typename Right, typename Finish>
+template <bool across, typename Left, typename Right, typename Finish>
 void product(int64_t rows, int64_t columns, int64_t steps, int64_t threads, const Left& left, const Right& right,
              const Finish& finish) {
 #ifdef HOLOTF_TILES
-  product_of<bfloat16>(rows, columns, steps, threads, left, right, finish);
+  product_of<bfloat16, across>(rows, columns, steps, threads, left, right, finish);
 #else
 #ifdef __AVX512BF16__
-  if (kPairs) return product_of<bfloat16>(rows, columns, steps, threads, left, right, finish);
+  if (by_pairs()) return product_of<bfloat16, across>(rows, columns, steps, threads, left, right, finish);
 #endif
-  product_of<float>(rows, columns, steps, threads, left, right, finish);
+  product_of<float, across>(rows, columns, steps, threads, left, right, finish);
 #endif
 }
 
@@ -722,13 +734,13 @@ template <typename Out>
 void patches_times(const Patches& p, const bfloat16* weights, bool across, int64_t outputs, const float* bias, int64_t threads,
                    const Out& out) {
   const int64_t C = p.channels, taps = p.taps.size();
-  auto left = [&](int64_t strip, int64_t step, bfloat16* to) {  // all taps of some channels: what they see overlaps
+  auto left = [&](int64_t strip, int64_t step, auto* to) {  // all taps of some channels: what they see overlaps
     const int64_t channel = step / taps * kSide;
     const bfloat16* rows[kSide];
     p.find(strip * kSide, step % taps, channel, rows);
     pack_along(rows, C - channel, true, to);
   };
-  auto right = [&](int64_t strip, int64_t step, bfloat16* to) {
+  auto right = [&](int64_t strip, int64_t step, auto* to) {
     const int64_t channel = step / taps * kSide, output = strip * kSide;
     const bfloat16* w = weights + p.taps[step % taps] * C * outputs;
     const bfloat16* rows[kSide];
@@ -743,7 +755,7 @@ void patches_times(const Patches& p, const bfloat16* weights, bool across, int64
     else
       pack_along(rows, C - channel, false, to);
   };
-  product(strips(p.rows()), strips(outputs), taps * strips(C), threads, left, right,
+  product<false>(strips(p.rows()), strips(outputs), taps * strips(C), threads, left, right,
           [&](int64_t row, int64_t output, const float* sums) {
             if (row >= p.rows()) return;
             auto* to = out(row) + output;
@@ -754,19 +766,19 @@ void patches_times(const Patches& p, const bfloat16* weights, bool across, int64
 // dW[tap, channel, output] = sum over rows of patch(row, tap)[channel] small[row, output].
 inline void filter_gradient(const Patches& p, const bfloat16* small, int64_t outputs, int64_t threads, float* dw) {
   const int64_t C = p.channels, deep = strips(C);
-  auto left = [&](int64_t strip, int64_t step, bfloat16* to) {
+  auto left = [&](int64_t strip, int64_t step, auto* to) {
     const int64_t channel = strip % deep * kSide;
     const bfloat16* rows[kSide];
     p.find(step * kSide, strip / deep, channel, rows);
     pack_across(rows, C - channel, true, to);
   };
-  auto right = [&](int64_t strip, int64_t step, bfloat16* to) {
+  auto right = [&](int64_t strip, int64_t step, auto* to) {
     const bfloat16* rows[kSide];
     for (int64_t i = 0, row = step * kSide; i < kSide; ++i, ++row)
       rows[i] = row < p.rows() ? small + row * outputs + strip * kSide : kZeros;
     pack_across(rows, outputs - strip * kSide, false, to);
   };
-  product(p.taps.size() * deep, strips(outputs), strips(p.rows()), threads, left, right,
+  product<true>(p.taps.size() * deep, strips(outputs), strips(p.rows()), threads, left, right,
           [&](int64_t row, int64_t output, const float* sums) {
             const int64_t tap = row / kSide / deep, channel = row - tap * deep * kSide;
             if (channel >= C) return;
@@ -967,12 +979,16 @@ void spread_op(const Attributes& a, Call& call) {  // small [B, small..., C], we
     for (phase[1] = 0; phase[1] < w.stride[1]; ++phase[1])
       for (phase[2] = 0; phase[2] < w.stride[2]; ++phase[2]) {
         const auto p = spread(w, phase, call.in<bfloat16>(0), shape[0], channels);
-        patches_times(p, call.in<bfloat16>(1), false, outputs, call.in<float>(2), a.threads, [&](int64_t row) {
-          const int64_t b = row / p.positions, at = row % p.positions;
+        std::vector<int64_t> places;  // of an image's positions on the large side
+        for (int64_t at = 0; at < p.positions; ++at) {
           const Place q{at / (w.small[1] * w.small[2]), at / w.small[2] % w.small[1], at % w.small[2]};
-          int64_t place = b;
+          int64_t place = 0;
           for (int i = 0; i < 3; ++i) place = place * w.large[i] + w.stride[i] * q[i] + phase[i];
-          return large + place * outputs;
+          places.push_back(place);
+        }
+        patches_times(p, call.in<bfloat16>(1), false, outputs, call.in<float>(2), a.threads, [&](int64_t row) {
+          const int64_t b = row / p.positions;
+          return large + (b * w.large_size() + places[row - b * p.positions]) * outputs;
         });
       }
 }
