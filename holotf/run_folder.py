@@ -17,7 +17,7 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 import holotf
-from holotf import data, devices, files, models
+from holotf import data, devices, files, models, native
 from holotf.checkpoints import Checkpoints
 from holotf.errors import UserError, brief
 from holotf.models.base import Learner
@@ -187,7 +187,7 @@ def versions() -> dict:
 
 
 def _machine():
-    """Processor, its flags that matter, cores that this process may use, GPUs."""
+    """Processor, its flags that matter, cores that this process may use, what does the CPU's work, GPUs."""
     lines = {}
     if os.path.exists("/proc/cpuinfo"):
         pairs = (line.partition(":") for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines())
@@ -197,6 +197,7 @@ def _machine():
         "cpu": lines.get("model name") or platform.processor() or platform.machine(),
         "flags": sorted(_CPU_FLAGS & set((lines.get("flags") or lines.get("Features") or "").split())),
         "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "kernels": native.described(),
         "gpus": [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus],
     }
 

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from holotf import console, data, devices, evaluate, evaluators, export, generate, models, run_folder
+from holotf import console, data, devices, evaluate, evaluators, export, generate, models, native, run_folder
 from holotf.checkpoints import Checkpoints
 from holotf.errors import RunError, UserError, require
 from holotf.explain import explained
@@ -67,6 +67,7 @@ def train(config: ConfigDict, workdir: str) -> int:
             if worker == 0:
                 checkpoints.check_room()
                 run_folder.record(config, workdir, sources)
+                print(f"CPU kernels: {native.described()}")
             code = _loop(model, config, workdir, strategy, sources, checkpoints, pending)
             if worker == 0 and code == 0:
                 publish(model, config, workdir)

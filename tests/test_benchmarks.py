@@ -4,16 +4,17 @@ import subprocess
 import sys
 import time
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import measure
+from benchmarks import layers, measure
 from holotf import native
 from holotf.layers import convolution
 
 needs_convolutions = pytest.mark.skipif(
-    not hasattr(native.kernels(), "holotf_gather"), reason="our convolutions need vectors of 512 bits"
+    not getattr(native.kernels(), "convolutions", ""), reason="our convolutions need vectors of 512 bits"
 )
 
 
@@ -43,6 +44,36 @@ def test_our_convolutions_count_as_those_they_stand_for(function, x, kernel):
     assert {name for name in ours if name.startswith("Holotf")}
     positions = 3 * 4 * 4 if len(x) == 4 else 3 * 4 * 4 * 4  # of the small side
     assert sum(ours.values()) == sum(theirs.values()) == 3 * 2 * positions * tf.TensorShape(kernel).num_elements()
+
+
+@needs_convolutions
+@pytest.mark.parametrize(
+    ("kind", "shapes"),
+    [
+        ("HolotfGather", ((2, 8, 8, 16), (4, 4, 16, 33))),
+        ("HolotfSpread", ((2, 2, 3, 4, 16), (4, 4, 4, 17, 16))),
+        ("HolotfFilterGradient", ((2, 8, 8, 16), (2, 4, 4, 20))),
+    ],
+)
+def test_a_layer_is_set_beside_what_gives_the_same(kind, shapes):
+    layer = layers.Layer(kind, shapes, tf.bfloat16, kernel=4, stride=2, pad=1, gflop=1.0)
+    rng = np.random.default_rng(0)
+    inputs = [tf.cast(rng.integers(-2, 3, shape), tf.bfloat16) for shape in shapes]  # sums that are exact
+    ours, theirs = (tf.cast(way(*inputs), tf.float32) for way in layers.ways(layer))
+    np.testing.assert_allclose(tf.reshape(ours, theirs.shape), theirs, rtol=0.01)
+    assert float(layers.row(layer, 1, repeats=2)["faster by"]) > 0
+
+
+@needs_convolutions
+def test_the_layers_are_those_of_an_iteration():
+    try:
+        found = layers.layers("hologan_chairs")
+    finally:
+        keras.mixed_precision.set_dtype_policy("float32")
+    kinds = {layer.kind for layer in found}
+    assert kinds == set(layers.KINDS)
+    assert sum(found.values()) > 20
+    assert all(layer.gflop > 0 for layer in found)
 
 
 def test_anonymous_memory_is_what_a_process_made_and_not_what_it_read(tmp_path):

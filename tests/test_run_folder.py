@@ -10,7 +10,7 @@ import tensorflow as tf
 from conftest import DCGAN, PUBLISHED, ROOT, SMALL, refused, run, small_config, started
 
 from configs import base, of_run
-from holotf import data, models, run_folder
+from holotf import data, models, native, run_folder
 from holotf.checkpoints import Checkpoints
 from holotf.errors import UserError
 
@@ -25,7 +25,8 @@ def test_a_run_says_what_made_it(finished, squares):
     assert told["versions"]["tensorflow"] == tf.__version__
     assert set(told["versions"]) == {"holotf", "commit", "tensorflow", "keras", "numpy", "python"}
     assert told["machine"]["cores"] > 0
-    assert set(told["machine"]) == {"cpu", "flags", "cores", "gpus"}
+    assert set(told["machine"]) == {"cpu", "flags", "cores", "kernels", "gpus"}
+    assert told["machine"]["kernels"] == native.described()
     (shard,) = Path(squares).glob("*.tfrecord*")
     assert told["data"]["splits"] == {"train": [96]}
     assert told["data"]["bytes"] == {"train": [shard.stat().st_size]}

@@ -25,17 +25,14 @@ def faster(x: tf.Tensor, kernel: tf.Tensor) -> types.ModuleType | None:
     """The op library where it is faster than oneDNN: for bfloat16 and as many channels as fill a tile; or None."""
     if x.dtype != tf.bfloat16 or min(kernel.shape[-2:]) < _NARROW:
         return None
-    return _having("holotf_gather", x, kernel)
+    ops = native.kernels(x, kernel)
+    return ops if ops and ops.convolutions else None
 
 
 def faster_wide(x: tf.Tensor, kernel: tf.Tensor) -> types.ModuleType | None:
     """The op library where `gather_wide` is faster than oneDNN in float32: on tiles; or None."""
-    return _having("holotf_gather_wide", x, kernel)
-
-
-def _having(op, *tensors):
-    ops = native.kernels(*tensors)
-    return ops if hasattr(ops, op) else None
+    ops = native.kernels(x, kernel)
+    return ops if ops and ops.convolutions == "tiles" else None
 
 
 def spread(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, stride: int, ops: types.ModuleType) -> tf.Tensor:

@@ -5,6 +5,7 @@ it (`differentiable`); what is served, which must run without our code, is trace
 """
 
 import contextlib
+import ctypes
 import functools
 import hashlib
 import os
@@ -55,12 +56,20 @@ def kernels(*tensors: tf.Tensor) -> types.ModuleType | None:
       tensors: what the kernels are to read.
 
     Returns:
-      The module of ops that `tf.load_op_library` gives, or None: switched off, a GPU at hand, no compiler, or a type other than
-      float32 and bfloat16.
+      The module of ops that `tf.load_op_library` gives, with `convolutions`, what it does these by ("" for not at all); or None:
+      switched off, a GPU at hand, no compiler, or a type other than float32 and bfloat16.
     """
     if not _allowed["process"] or getattr(_thread, "off", False) or any(t.dtype not in (tf.float32, tf.bfloat16) for t in tensors):
         return None
     return _load()
+
+
+def described() -> str:
+    """What of the CPU's work our kernels do in this process, in words."""
+    ops = kernels()
+    if ops is None:
+        return "TensorFlow's"
+    return "ours" + (f", convolutions of bfloat16 on {ops.convolutions}" if ops.convolutions else "")
 
 
 def differentiable(kernel: Callable, formula: Callable) -> Callable:
@@ -136,12 +145,19 @@ def _library(compiler):
     cache = _cache()
     for path in cache.glob(f"{name}-*.so") if cache else ():
         if _ours(path) and _digest(path) == path.stem.rpartition("-")[2]:
-            return tf.load_op_library(str(path))
+            return _loaded(path)
     with tempfile.TemporaryDirectory(prefix="holotf-") as own:  # what is loaded stays so when its file has gone
         if cache is None or not os.access(cache, os.W_OK):
             print("our kernels are built for this process alone: ~/.cache/holotf cannot be written, or others may", file=sys.stderr)
             cache = Path(own)
-        return tf.load_op_library(str(_built([*command, str(_SOURCE)], cache, name)))
+        return _loaded(_built([*command, str(_SOURCE)], cache, name))
+
+
+def _loaded(path):
+    ops, convolutions = tf.load_op_library(str(path)), ctypes.CDLL(str(path)).holotf_convolutions
+    convolutions.restype = ctypes.c_char_p
+    ops.convolutions = convolutions().decode()
+    return ops
 
 
 def _built(command, folder, name):

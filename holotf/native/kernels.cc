@@ -1093,3 +1093,17 @@ __attribute__((constructor)) void add_ops() {
 }
 
 }  // namespace
+
+// What convolutions are computed by.
+extern "C" const char* holotf_convolutions() {
+#if defined(HOLOTF_TILES)
+  return may_multiply() ? "tiles" : "";
+#elif defined(HOLOTF_CONVOLUTIONS)
+#ifdef __AVX512BF16__
+  if (by_pairs()) return "vectors of bfloat16";
+#endif
+  return "vectors of float32";
+#else
+  return "";
+#endif
+}
