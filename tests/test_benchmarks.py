@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import layers, measure
+from benchmarks import layers, measure, runs
 from holotf import native
 from holotf.layers import convolution
 
@@ -101,6 +101,12 @@ print("made", flush=True); input()
             print(file=process.stdin, flush=True)
     assert 0 < peaks[0] < 0.1
     np.testing.assert_allclose(peaks[1] - peaks[0], 0.25, atol=0.02)
+
+
+def test_of_a_run_the_peak_is_known_and_one_that_fails_ends_the_table():
+    assert 0.2 < runs._run([sys.executable, "-c", "held = bytearray(256 << 20)"]) < 1  # GiB
+    with pytest.raises(SystemExit, match=r"exit code 3: .* the same command of the table goes on from here"):
+        runs._run([sys.executable, "-c", "raise SystemExit(3)"])
 
 
 def test_a_file_in_place_of_the_folder_is_refused_at_once(tmp_path, capsys):
