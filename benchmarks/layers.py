@@ -46,7 +46,7 @@ def main() -> None:
     measure.report("layers", rows, list(rows[0]), args.out, config=args.config)
 
 
-def layers(config: str) -> dict[Layer, int]:
+def layers(config: str) -> collections.Counter[Layer]:
     """{operation: how often an iteration does it}."""
     name, *variant = config.split(":")
     config = importlib.import_module(f"configs.{name}").get_config(*variant)
@@ -56,7 +56,7 @@ def layers(config: str) -> dict[Layer, int]:
     images = {"image": tf.constant(np.zeros((config.train.batch_size, size, size, 3), np.uint8))}
     graph = tf.function(model.train_step, autograph=False).get_concrete_function(images).graph
     found = collections.Counter()
-    for op in graph.get_operations():
+    for op in measure.needed(graph):
         if op.type not in KINDS:
             continue
         shapes = tuple(tuple(t.shape) for t in list(op.inputs)[:2])

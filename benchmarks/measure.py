@@ -130,7 +130,7 @@ def work(concrete: tf.types.experimental.ConcreteFunction) -> tuple[dict[str, in
     graphs, seen = [concrete.graph], set()
     while graphs:
         graph = graphs.pop()
-        for op in graph.get_operations():
+        for op in needed(graph):
             for name in (a.func.name for a in op.node_def.attr.values() if a.HasField("func")):
                 inner = graph._get_function(name) if name not in seen else None  # no public way from a call to its body
                 if inner is not None:
@@ -141,6 +141,17 @@ def work(concrete: tf.types.experimental.ConcreteFunction) -> tuple[dict[str, in
                 traffic[op.type] = traffic.get(op.type, 0) + size
             flops[op.type] = flops.get(op.type, 0) + flops_of(op)
     return {k: v for k, v in flops.items() if v}, traffic
+
+
+def needed(graph: tf.Graph) -> list[tf.Operation]:
+    """The operations of a function's graph that what it returns or does needs; the others are not run."""
+    found, waiting = {}, [*(t.op for t in graph.outputs), *graph.control_outputs]
+    while waiting:
+        op = waiting.pop()
+        if op.name not in found:
+            found[op.name] = op
+            waiting += [*(t.op for t in op.inputs), *op.control_inputs]
+    return list(found.values())
 
 
 def _elements(tensor):
