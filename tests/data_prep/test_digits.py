@@ -252,6 +252,11 @@ def test_an_npz_with_something_else_in_it_is_named(arrays, message, tmp_path, ca
     assert line.startswith(f"error: {tmp_path}/some.npz {message}")
 
 
+def by_message(value):
+    """The name of a test's parameter; what a file holds is none, and may say when it was made."""
+    return value if isinstance(value, str) else "file"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -265,6 +270,7 @@ def test_an_npz_with_something_else_in_it_is_named(arrays, message, tmp_path, ca
         (b"", "holds uint8 [0, 16, 16]: use bytes"),
         (bz2.compress(b"1 1:0.5\n" * 999)[:-10], "breaks off or is damaged"),
     ],
+    ids=by_message,
 )
 def test_a_broken_libsvm_file_is_named_with_its_line(content, message, tmp_path, capsys):
     (tmp_path / "usps.bz2").write_bytes(content)
@@ -294,6 +300,7 @@ X, Y = np.zeros([32, 32, 3, 4], np.uint8), np.array([[10], [1], [2], [3]], np.ui
         (b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(400), "is of MATLAB's version 7.3: use the files of cropped"),
         (b"nothing of the kind", "is no whole MATLAB file"),
     ],
+    ids=by_message,
 )
 def test_a_broken_mat_file_is_named_with_its_fault(content, message, tmp_path, capsys):
     (tmp_path / "train_32x32.mat").write_bytes(content)
