@@ -42,6 +42,7 @@ for call in range({CALLS}):
         few = ops.holotf_gather(large=large, weights=half(*[taps] * len(small), c, o), bias=real(o), **window)
         ops.holotf_spread(small=few, weights=half(*[taps] * len(small), c, o), bias=real(c), **window)
         ops.holotf_filter_gradient(large=large, small=few, **window)
+        ops.holotf_differences(large=half(b, *(2 * small), c), threads=threads)
     for wrong in ({{"x": x, "scale": real(c + 1), "shift": shift}}, {{"x": x, "scale": real(b + 1, c), "shift": shift}}):
         try:
             ops.holotf_norm_forward(**wrong, epsilon=0.0, **common)

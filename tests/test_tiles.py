@@ -135,6 +135,31 @@ def test_what_a_kernel_cannot_work_on_is_said_and_not_read_beyond(op, inputs, me
         getattr(native.kernels(), f"holotf_{op}")(**tensors, kernel=4, stride=2, pad=1, threads=2)
 
 
+@pytest.mark.parametrize("outputs", [7, 70])
+@pytest.mark.parametrize(("space", "inputs"), [((5, 6), 9), ((4, 3, 5), 40), ((1, 7), 530), ((16, 9), 33)])
+def test_enlarging_and_convolving(space, inputs, outputs):
+    kernel, bias = whole(*[3] * len(space), outputs, inputs), tf.cast(whole(outputs), tf.float32)
+    assert_equal(convolution.up_conv, whole(2, *space, inputs), kernel, bias)
+
+
+def test_differences_are_those_of_the_formula():
+    large = whole(3, 6, 4, 19)
+    padded = np.pad(tf.cast(large, tf.float32), [[0, 0], [1, 1], [1, 1], [0, 0]])
+    before, even, odd, after = ([slice(i, i + 2 * n, 2) for n in (3, 2)] for i in range(4))
+    pairs = [(before, odd, -1), (even, odd, 1), (after, even, -1)]  # along one axis, and of that along the other
+    expected = np.stack(
+        [
+            (padded[:, a[0]] + sign * padded[:, b[0]])[:, :, c[1]] + other * (padded[:, a[0]] + sign * padded[:, b[0]])[:, :, d[1]]
+            for a, b, sign in pairs
+            for c, d, other in pairs
+        ],
+        axis=3,
+    )
+    for threads in (1, 3):
+        found = native.kernels().holotf_differences(large=large, threads=threads)
+        np.testing.assert_array_equal(tf.cast(found, tf.float32), expected.reshape(3, 3, 2, 9 * 19))
+
+
 def test_the_kernels_do_convolve():
     graph = tf.function(convolution.conv_transpose).get_concrete_function(whole(1, 4, 4, 8), whole(4, 4, 8, 8), tf.zeros(8)).graph
     assert "HolotfSpread" in {op.type for op in graph.get_operations()}
@@ -158,6 +183,7 @@ def test_convolutions_on_tiles_can_be_differentiated_twice():
     assert_close(lambda *t: convolution.conv2d(*t, strides=2), x, kernel, **twice)
     assert_close(lambda *t: convolution.conv2d(*t, dtype=tf.float32), x, kernel, **twice)
     assert_close(convolution.conv_transpose, x, random(5, 5, 4, 3) / 4, random(4), **twice)
+    assert_close(convolution.up_conv, x, random(3, 3, 4, 3) / 4, random(4), **twice)
     assert_close(convolution.conv_transpose, whole(2, 2, 3, 2, 3) / 4, random(3, 3, 3, 4, 3) / 4, random(4), **twice)
 
 

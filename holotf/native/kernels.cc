@@ -788,6 +788,63 @@ inline void filter_gradient(const Patches& p, const bfloat16* small, int64_t out
 
 #endif  // HOLOTF_CONVOLUTIONS
 
+// What the gradients of enlarging x 2 and convolving with three taps are products of (layers/tiles.py): along each axis, for a position m
+// of the small side, large[2 m - 1] - large[2 m + 1], large[2 m] + large[2 m + 1] and large[2 m + 2] - large[2 m].
+//   large [batch, 2 small..., channels], out [batch, small..., 3^axes, channels]
+template <int axes>
+void differences(int64_t batch, const int64_t* small, int64_t channels, const bfloat16* large, int64_t threads, bfloat16* out) {
+  constexpr int kLanes = 32, seen = 1 << 2 * axes, given = axes == 1 ? 3 : axes == 2 ? 9 : 27;
+  const int64_t rest = std::accumulate(small + 1, small + axes, int64_t{1}, std::multiplies<>());
+  alignas(64) static const bfloat16 kOutside[kLanes] = {};
+  parallel_for(batch * small[0], threads, [&](int64_t slice) {
+    alignas(64) float values[seen][kLanes], fewer[seen][kLanes];
+    for (int64_t place = 0; place < rest; ++place) {
+      int64_t at[axes] = {slice % small[0]};
+      for (int64_t i = axes - 1, left = place; i > 0; left /= small[i--]) at[i] = left % small[i];
+      const bfloat16* lines[seen];
+      for (int line = 0; line < seen; ++line) {
+        int64_t from = slice / small[0];
+        bool inside = true;
+        for (int i = 0; i < axes; ++i) {
+          const int64_t where = 2 * at[i] - 1 + (line >> 2 * (axes - 1 - i) & 3);
+          inside = inside && where >= 0 && where < 2 * small[i];
+          from = from * 2 * small[i] + where;
+        }
+        lines[line] = inside ? large + from * channels : nullptr;
+      }
+      bfloat16* to = out + (slice * rest + place) * given * channels;
+      for (int64_t channel = 0; channel < channels; channel += kLanes) {
+        const int64_t count = std::min<int64_t>(kLanes, channels - channel);
+        for (int line = 0; line < seen; ++line) {
+          const bfloat16* from = lines[line] ? lines[line] + channel : kOutside;
+          if (count == kLanes)
+            for (int c = 0; c < kLanes; ++c) values[line][c] = to_float(from[c]);
+          else
+            for (int64_t c = 0; c < count; ++c) values[line][c] = to_float(from[c]);
+        }
+        for (int outer = seen / 4, inner = 1; outer > 0; outer /= 4, inner *= 3) {  // the last axis first
+          for (int o = 0; o < outer; ++o)
+            for (int i = 0; i < inner; ++i) {
+              const auto* v = &values[o * 4 * inner + i];
+              auto* d = &fewer[o * 3 * inner + i];
+              for (int c = 0; c < kLanes; ++c) {
+                d[0][c] = v[0][c] - v[2 * inner][c];
+                d[inner][c] = v[inner][c] + v[2 * inner][c];
+                d[2 * inner][c] = v[3 * inner][c] - v[inner][c];
+              }
+            }
+          std::memcpy(values, fewer, sizeof(float) * kLanes * outer * 3 * inner);
+        }
+        for (int j = 0; j < given; ++j)
+          if (count == kLanes)
+            for (int c = 0; c < kLanes; ++c) store(values[j][c], to + j * channels + channel + c);
+          else
+            for (int64_t c = 0; c < count; ++c) store(values[j][c], to + j * channels + channel + c);
+      }
+    }
+  });
+}
+
 // ---- TensorFlow's side -----------------------------------------------------------------------------------------------------------
 
 struct Attributes {
@@ -1012,6 +1069,21 @@ void filter_gradient_op(const Attributes& a, Call& call) {  // large [B, large..
 }
 #endif
 
+void differences_op(const Attributes& a, Call& call) {  // [B, 2 d..., C]
+  auto shape = call.shape(0);
+  const int64_t axes = axes_of(shape), channels = shape.back();
+  int64_t small[3];
+  for (int64_t i = 0; i < axes; ++i) {
+    require(shape[1 + i] % 2 == 0, text(shape) + " cannot be parted by stride 2");
+    small[i] = shape[1 + i] /= 2;
+  }
+  const int64_t given = axes == 1 ? 3 : axes == 2 ? 9 : 27, batch = shape[0];
+  shape.back() *= given;
+  const bfloat16* large = call.in<bfloat16>(0);
+  bfloat16* out = call.out<bfloat16>(shape);
+  (axes == 1 ? differences<1> : axes == 2 ? differences<2> : differences<3>)(batch, small, channels, large, a.threads, out);
+}
+
 void sums_op(const Attributes& a, Call& call) {  // [B, ..., C]
   const auto shape = call.shape(0);
   require(shape.size() >= 2, "x is " + text(shape) + ", not [B, ..., C]");
@@ -1074,6 +1146,7 @@ __attribute__((constructor)) void add_ops() {
   add_op("HolotfResampleBackward", {"upstream: T", "matrix: float"}, {"out: T"}, {},
          compute<resample_op<float, resample_backward>, resample_op<bfloat16, resample_backward>>);
   // compute<nullptr, ...>: bfloat16 only, as the op itself says.
+  add_op("HolotfDifferences", {"large: T"}, {"small: T"}, {}, compute<nullptr, differences_op>, "T: {bfloat16}");
   add_op("HolotfSums", {"x: T"}, {"sums: float"}, {}, compute<nullptr, sums_op>, "T: {bfloat16}");
 #ifdef HOLOTF_CONVOLUTIONS
   if (may_multiply()) {
