@@ -59,7 +59,7 @@ def test_a_soft_label_is_one_sided(name, expected):
 
 
 def test_gaussian_nll_sums_over_an_example_and_averages_over_the_batch():
-    x, mean = tf.constant([[[1.0, 2.0]], [[0.0, 0.0]]]), tf.constant([[[0.0, 0.0]], [[3.0, 0.0]]])
+    x, mean = tf.constant([[[1.0, 2.0]], [[1.0, 0.0]]]), tf.constant([[[0.0, 0.0]], [[4.0, 0.0]]])
     constant = 2 * (0.5 * math.log(2 * math.pi) + math.log(2.0))
     assert float(losses.gaussian_nll(x, mean, 2.0)) == pytest.approx(((1 + 4) / 8 + 9 / 8) / 2 + constant, rel=1e-6)
 
@@ -79,11 +79,19 @@ def test_gradient_penalty_is_taken_between_real_and_fake():
     seen = []
     losses.gradient_penalty(
         lambda x: seen.append(x.numpy()) or tf.reduce_sum(x, [1, 2, 3]),
-        tf.ones([1, 1, 1, 3]),
-        -tf.ones([1, 1, 1, 3]),
+        tf.fill([1, 1, 1, 3], 2.0),
+        tf.fill([1, 1, 1, 3], -4.0),
         tf.fill([1, 1, 1, 1], 0.75),
     )
     np.testing.assert_allclose(seen[0], 0.5)
+
+
+def test_a_critic_without_slope_has_a_gradient_penalty_that_is_a_number():
+    slope, images = tf.Variable(0.0), tf.ones([1, 2, 2, 3])
+    with tf.GradientTape() as tape:
+        penalty = losses.gradient_penalty(lambda x: slope * tf.reduce_sum(x, [1, 2, 3]), images, images, tf.ones([1, 1, 1, 1]))
+    assert float(penalty) == pytest.approx(1.0, abs=1e-5)
+    assert math.isfinite(tape.gradient(penalty, slope))
 
 
 def test_identity_is_the_mean_squared_error():
@@ -96,9 +104,9 @@ def test_elevation_is_the_squared_distance_in_the_range():
 
 
 def test_azimuth_is_the_squared_distance_on_the_circle():
-    """Read right, read as nothing, read as the opposite side; and 720 degrees is 0."""
-    read = tf.constant([[0.0, 1.0], [0.0, 0.0], [-1.0, 0.0]])
-    assert float(losses.azimuth(tf.constant([90.0, 200.0, 720.0]), read)) == pytest.approx((0 + 1 + 4) / 3, abs=1e-5)
+    """Read right, twice, read as nothing, read as the opposite side; and 720 degrees is 0."""
+    read = tf.constant([[0.0, 1.0], [-1.0, 0.0], [0.0, 0.0], [-1.0, 0.0]])
+    assert float(losses.azimuth(tf.constant([90.0, 180.0, 200.0, 720.0]), read)) == pytest.approx((0 + 0 + 1 + 4) / 4, abs=1e-5)
 
 
 def test_opacity_is_the_light_that_is_lost_on_straight_ways_from_in_front_and_from_the_side():
@@ -106,3 +114,17 @@ def test_opacity_is_the_light_that_is_lost_on_straight_ways_from_in_front_and_fr
     absorption[1, 0, 1, 2] = absorption[1, 2, 1, 2] = np.log(2.0)  # two voxels behind each other: a quarter passes
     front, side = 0.75 / (4 * 5), 2 * 0.5 / (3 * 4)  # of H W ways, and of D H
     np.testing.assert_allclose(losses.opacity(tf.constant(absorption)), [0.0, (front + side) / 2], rtol=1e-6)
+
+
+def test_pairwise_content_by_a_loop_over_pairs():
+    """Within the mask, half the mean squared difference of differences, over all pairs of values."""
+    rng = np.random.default_rng(0)
+    image, adapted = rng.normal(size=(2, 3, 4, 4, 2)).astype(np.float32)
+    mask = (rng.random((3, 4, 4, 1)) < 0.5).astype(np.float32)
+    mask[2] = 0
+    each = []
+    for a, b, m in zip(image, adapted, mask, strict=True):
+        d = (a - b)[m[..., 0] > 0].ravel()
+        each.append(sum((p - q) ** 2 for p in d for q in d) / (2 * len(d) ** 2) if len(d) else 0.0)
+    assert float(losses.pairwise_content(image, adapted, mask)) == pytest.approx(np.mean(each), rel=1e-5)
+    assert float(losses.pairwise_content(image, image + 0.3, mask)) == pytest.approx(0.0, abs=1e-6)

@@ -95,20 +95,6 @@ def test_lambda_by_hand():
     assert float(model.strength()) == 0.5
 
 
-def test_pairwise_content_by_a_loop_over_pairs():
-    """Within the mask, half the mean squared difference of differences, over all pairs of values."""
-    rng = np.random.default_rng(0)
-    image, adapted = rng.normal(size=(2, 3, 4, 4, 2)).astype(np.float32)
-    mask = (rng.random((3, 4, 4, 1)) < 0.5).astype(np.float32)
-    mask[2] = 0
-    each = []
-    for a, b, m in zip(image, adapted, mask, strict=True):
-        d = (a - b)[m[..., 0] > 0].ravel()
-        each.append(sum((p - q) ** 2 for p in d for q in d) / (2 * len(d) ** 2) if len(d) else 0.0)
-    assert float(losses.pairwise_content(image, adapted, mask)) == pytest.approx(np.mean(each), rel=1e-5)
-    assert float(losses.pairwise_content(image, image + 0.3, mask)) == pytest.approx(0.0, abs=1e-6)
-
-
 def test_nearest_by_a_loop():
     rng = np.random.default_rng(0)
     images, among = (rng.integers(0, 256, (n, 4, 4, 3)).astype(np.uint8) for n in (5, 7))
