@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from holotf import losses
 
-REAL, FAKE = tf.constant([2.0, -1.0]), tf.constant([0.5, -3.0])
+REAL, FAKE = tf.constant([2.0, -3.0]), tf.constant([0.5, -3.0])
 
 
 def softplus(x):
@@ -16,10 +16,10 @@ def softplus(x):
 @pytest.mark.parametrize(
     ("name", "discriminator", "generator"),
     [
-        ("bce", (softplus(-2) + softplus(1) + softplus(0.5) + softplus(-3)) / 2, (softplus(-0.5) + softplus(3)) / 2),
-        ("hinge", (0 + 2 + 1.5 + 0) / 2, 2.5 / 2),
-        ("lsgan", (1 + 4 + 0.25 + 9) / 4, (0.25 + 16) / 4),
-        ("wgan", -2.5 / 2 - 0.5, 2.5 / 2),
+        ("bce", (softplus(-2) + softplus(3) + softplus(0.5) + softplus(-3)) / 2, (softplus(-0.5) + softplus(3)) / 2),
+        ("hinge", (0 + 4 + 1.5 + 0) / 2, 2.5 / 2),
+        ("lsgan", (1 + 16 + 0.25 + 9) / 4, (0.25 + 16) / 4),
+        ("wgan", -2.5 / 2 + 0.5, 2.5 / 2),
     ],
 )
 def test_pairs_equal_hand_arithmetic(name, discriminator, generator):
@@ -50,8 +50,8 @@ def test_r1_of_a_quadratic_critic_is_taken_at_the_real_images():
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("bce", (0.9 * (softplus(-2) + softplus(1)) + 0.1 * (softplus(2) + softplus(-1)) + softplus(0.5) + softplus(-3)) / 2),
-        ("lsgan", (1.1**2 + 1.9**2 + 0.25 + 9) / 4),
+        ("bce", (0.9 * (softplus(-2) + softplus(3)) + 0.1 * (softplus(2) + softplus(-3)) + softplus(0.5) + softplus(-3)) / 2),
+        ("lsgan", (1.1**2 + 3.9**2 + 0.25 + 9) / 4),
     ],
 )
 def test_a_soft_label_is_one_sided(name, expected):
