@@ -59,17 +59,17 @@ def test_a_soft_label_is_one_sided(name, expected):
 
 
 def test_gaussian_nll_sums_over_an_example_and_averages_over_the_batch():
-    x, mean = tf.constant([[[1.0, 2.0]], [[1.0, 0.0]]]), tf.constant([[[0.0, 0.0]], [[4.0, 0.0]]])
-    constant = 2 * (0.5 * math.log(2 * math.pi) + math.log(2.0))
+    x, mean = tf.constant([[[1.0], [2.0], [0.0]], [[1.0], [0.0], [0.0]]]), tf.constant([[[0.0]] * 3, [[4.0], [0.0], [0.0]]])
+    constant = 3 * (0.5 * math.log(2 * math.pi) + math.log(2.0))
     assert float(losses.gaussian_nll(x, mean, 2.0)) == pytest.approx(((1 + 4) / 8 + 9 / 8) / 2 + constant, rel=1e-6)
 
 
 def test_kl_equals_its_closed_form_and_a_sample_mean():
-    mean, deviation = np.array([[0.5, -1.0], [0.0, 0.0]]), np.array([[0.5, 3.0], [1.0, 1.0]])  # [B,Z]
+    mean, deviation = np.array([[0.5, -1.0, 0.0], [0.0] * 3]), np.array([[0.5, 3.0, 1.0], [1.0] * 3])  # [B,Z]
     hand = (0.25 + 0.25 - 2 * math.log(0.5) - 1 + 1 + 9 - 2 * math.log(3.0) - 1) / 2  # the second example is N(0, I): 0
     given = [tf.constant(t, tf.float32) for t in (mean, 2 * np.log(deviation))]
     assert float(losses.kl_to_standard_normal(*given)) == pytest.approx(hand / 2, rel=1e-6)
-    noise = np.random.default_rng(0).normal(size=(200_000, 1, 2))
+    noise = np.random.default_rng(0).normal(size=(200_000, 1, 3))
     z = mean + deviation * noise
     log_ratio = (-(noise**2) / 2 - np.log(deviation) + z**2 / 2).sum(-1)  # log q(z) - log p(z), [N,2]
     assert float(losses.kl_to_standard_normal(*given)) == pytest.approx(log_ratio.mean(), abs=0.03)
