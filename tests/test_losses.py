@@ -128,3 +128,5 @@ def test_pairwise_content_by_a_loop_over_pairs():
         each.append(sum((p - q) ** 2 for p in d for q in d) / (2 * len(d) ** 2) if len(d) else 0.0)
     assert float(losses.pairwise_content(image, adapted, mask)) == pytest.approx(np.mean(each), rel=1e-5)
     assert float(losses.pairwise_content(image, image + 0.3, mask)) == pytest.approx(0.0, abs=1e-6)
+    alone = np.eye(16, dtype=np.float32)[:3].reshape(3, 4, 4, 1)
+    assert float(losses.pairwise_content(image[..., :1], adapted[..., :1], alone)) == pytest.approx(0.0, abs=1e-6)
