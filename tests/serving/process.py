@@ -8,6 +8,7 @@ import signal
 import time
 import urllib.parse
 
+import keras
 import numpy as np
 import tensorflow as tf
 from conftest import ROOT, small_config
@@ -20,7 +21,8 @@ from holotf.models.gan import GAN
 
 
 def made(folder, **changes):
-    """(model, its export) of a small config: its pixels depend on what they are to depend on."""
+    """(model, its export) of a small config, of the same weights each time: its pixels depend on what they are to depend on."""
+    keras.utils.set_random_seed(1)
     model = models.build(small_config(**changes))
     network = model.generator if isinstance(model, GAN) else model.decoder
     for v in network.trainable_variables:
