@@ -90,10 +90,8 @@ def row(layer: Layer, count: int, repeats: int) -> dict[str, Any]:
 
 def ways(layer: Layer) -> tuple[Callable, Callable]:
     """(ours, TensorFlow's), functions of the operation's two inputs."""
-    ops, window = (
-        native.kernels(),
-        {key: getattr(layer, key) for key in ("kernel", "stride", "pad")} | {"threads": native.threads()},
-    )
+    window = {key: getattr(layer, key) for key in ("kernel", "stride", "pad")}
+    ops, window = native.kernels(), window | {"threads": native.threads()}
     first, second = layer.shapes
     axes = len(first) - 2
     moves = {"strides": [1, *[layer.stride] * axes, 1], "padding": "SAME"}

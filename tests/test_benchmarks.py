@@ -106,9 +106,8 @@ print("made", flush=True); input()
 
 
 def test_of_a_run_the_peak_is_known_and_one_that_fails_ends_the_table():
-    assert (
-        0.25 < runs._run([sys.executable, "-c", "held = b'x' * (256 << 20)"]) < 64
-    )  # GiB; Linux counts the parent's before exec, too
+    peak = runs._run([sys.executable, "-c", "held = b'x' * (256 << 20)"])
+    assert 0.25 < peak < 64, "GiB; Linux counts what the parent had before exec, too"
     with pytest.raises(SystemExit, match=r"exit code 3: .* the same command of the table goes on from here"):
         runs._run([sys.executable, "-c", "raise SystemExit(3)"])
 

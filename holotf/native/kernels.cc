@@ -786,16 +786,13 @@ inline void filter_gradient(const Patches& p, const bfloat16* small, int64_t out
           });
 }
 
-#endif  // HOLOTF_CONVOLUTIONS
-
 // What the gradients of enlarging x 2 and convolving with three taps are products of (layers/tiles.py): along each axis, for a position m
 // of the small side, large[2 m - 1] - large[2 m + 1], large[2 m] + large[2 m + 1] and large[2 m + 2] - large[2 m].
 //   large [batch, 2 small..., channels], out [batch, small..., 3^axes, channels]
 template <int axes>
 void differences(int64_t batch, const int64_t* small, int64_t channels, const bfloat16* large, int64_t threads, bfloat16* out) {
-  constexpr int kLanes = 32, seen = 1 << 2 * axes, given = axes == 1 ? 3 : axes == 2 ? 9 : 27;
+  constexpr int kLanes = kSide, seen = 1 << 2 * axes, given = axes == 1 ? 3 : axes == 2 ? 9 : 27;
   const int64_t rest = std::accumulate(small + 1, small + axes, int64_t{1}, std::multiplies<>());
-  alignas(64) static const bfloat16 kOutside[kLanes] = {};
   parallel_for(batch * small[0], threads, [&](int64_t slice) {
     alignas(64) float values[seen][kLanes], fewer[seen][kLanes];
     for (int64_t place = 0; place < rest; ++place) {
@@ -816,7 +813,7 @@ void differences(int64_t batch, const int64_t* small, int64_t channels, const bf
       for (int64_t channel = 0; channel < channels; channel += kLanes) {
         const int64_t count = std::min<int64_t>(kLanes, channels - channel);
         for (int line = 0; line < seen; ++line) {
-          const bfloat16* from = lines[line] ? lines[line] + channel : kOutside;
+          const bfloat16* from = lines[line] ? lines[line] + channel : kZeros;
           if (count == kLanes)
             for (int c = 0; c < kLanes; ++c) values[line][c] = to_float(from[c]);
           else
@@ -844,6 +841,7 @@ void differences(int64_t batch, const int64_t* small, int64_t channels, const bf
     }
   });
 }
+#endif  // HOLOTF_CONVOLUTIONS
 
 // ---- TensorFlow's side -----------------------------------------------------------------------------------------------------------
 
@@ -1067,7 +1065,6 @@ void filter_gradient_op(const Attributes& a, Call& call) {  // large [B, large..
   }
   filter_gradient(gathered(w, call.in<bfloat16>(0), shape[0], channels), call.in<bfloat16>(1), outputs, a.threads, dw);
 }
-#endif
 
 void differences_op(const Attributes& a, Call& call) {  // [B, 2 d..., C]
   auto shape = call.shape(0);
@@ -1083,6 +1080,7 @@ void differences_op(const Attributes& a, Call& call) {  // [B, 2 d..., C]
   bfloat16* out = call.out<bfloat16>(shape);
   (axes == 1 ? differences<1> : axes == 2 ? differences<2> : differences<3>)(batch, small, channels, large, a.threads, out);
 }
+#endif
 
 void sums_op(const Attributes& a, Call& call) {  // [B, ..., C]
   const auto shape = call.shape(0);
@@ -1146,10 +1144,10 @@ __attribute__((constructor)) void add_ops() {
   add_op("HolotfResampleBackward", {"upstream: T", "matrix: float"}, {"out: T"}, {},
          compute<resample_op<float, resample_backward>, resample_op<bfloat16, resample_backward>>);
   // compute<nullptr, ...>: bfloat16 only, as the op itself says.
-  add_op("HolotfDifferences", {"large: T"}, {"small: T"}, {}, compute<nullptr, differences_op>, "T: {bfloat16}");
   add_op("HolotfSums", {"x: T"}, {"sums: float"}, {}, compute<nullptr, sums_op>, "T: {bfloat16}");
 #ifdef HOLOTF_CONVOLUTIONS
   if (may_multiply()) {
+    add_op("HolotfDifferences", {"large: T"}, {"small: T"}, {}, compute<nullptr, differences_op>, "T: {bfloat16}");
     const std::vector<const char*> window = {"kernel: int", "stride: int", "pad: int"};
     add_op("HolotfGather", {"large: T", "weights: T", "bias: float"}, {"small: T"}, window, compute<nullptr, gather_op<bfloat16>>,
            "T: {bfloat16}");
