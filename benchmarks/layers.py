@@ -17,8 +17,18 @@ import tensorflow as tf
 
 from benchmarks import measure
 from holotf import devices, models, native
+from holotf.layers import tiles
 
-KINDS = ("HolotfGather", "HolotfSpread", "HolotfFilterGradient")
+KINDS = {  # by op: (its name in the library, its inputs, what TensorFlow does instead)
+    "HolotfGather": ("holotf_gather", ("large", "weights"), "gather"),
+    "HolotfSpread": ("holotf_spread", ("small", "weights"), "spread"),
+    "HolotfFilterGradient": ("holotf_filter_gradient", ("large", "small"), "filter gradient"),
+    "HolotfEnlarge": ("holotf_enlarge", ("x", "weights"), "spread"),
+    "HolotfWinogradSpread": ("holotf_winograd_spread", ("x", "weights"), "spread"),
+    "HolotfWinogradGather": ("holotf_winograd_gather", ("x", "weights"), "gather"),
+    "HolotfWinogradFilter": ("holotf_winograd_filter", ("large", "small"), "filter gradient"),
+}
+WINOGRAD = {"kernel": 4, "stride": 2, "pad": 1}  # of ops that do not say it; three taps of `enlarge` are four (`tiles.twice`)
 FORMATS = {2: "NHWC", 3: "NDHWC"}
 
 
@@ -27,7 +37,7 @@ class Layer(NamedTuple):
 
     kind: str
     shapes: tuple[tuple[int, ...], tuple[int, ...]]
-    dtype: tf.DType
+    dtypes: tuple[tf.DType, tf.DType]
     kernel: int
     stride: int
     pad: int
@@ -60,15 +70,19 @@ def layers(config: str) -> collections.Counter[Layer]:
         if op.type not in KINDS:
             continue
         shapes = tuple(tuple(t.shape) for t in list(op.inputs)[:2])
-        window = {key: op.get_attr(key) for key in ("kernel", "stride", "pad")}
+        window = {key: op.get_attr(key) if key in op.node_def.attr else at for key, at in WINOGRAD.items()}
         if window["pad"] == (window["kernel"] - window["stride"]) // 2:  # as TensorFlow's "SAME"
-            found[Layer(op.type, shapes, op.inputs[0].dtype, **window, gflop=measure.flops_of(op) / 1e9)] += 1
+            dtypes = tuple(t.dtype for t in list(op.inputs)[:2])
+            found[Layer(op.type, shapes, dtypes, **window, gflop=measure.flops_of(op) / 1e9)] += 1
     return found
 
 
 def row(layer: Layer, count: int, repeats: int) -> dict[str, Any]:
     """One line of the table."""
-    inputs = [tf.cast(tf.random.stateless_normal(s, [i, 0]), layer.dtype) for i, s in enumerate(layer.shapes)]
+    inputs = [
+        tf.cast(tf.random.stateless_normal(shape, [i, 0]), dtype)
+        for i, (shape, dtype) in enumerate(zip(layer.shapes, layer.dtypes, strict=True))
+    ]
     ours, theirs = (tf.function(function, autograph=False) for function in ways(layer))
     durations = [[], []]
     for turn in range(repeats):
@@ -90,30 +104,32 @@ def row(layer: Layer, count: int, repeats: int) -> dict[str, Any]:
 
 def ways(layer: Layer) -> tuple[Callable, Callable]:
     """(ours, TensorFlow's), functions of the operation's two inputs."""
-    window = {key: getattr(layer, key) for key in ("kernel", "stride", "pad")}
-    ops, window = native.kernels(), window | {"threads": native.threads()}
+    name, named, like = KINDS[layer.kind]
+    ours = getattr(native.kernels(), name)
     first, second = layer.shapes
     axes = len(first) - 2
     moves = {"strides": [1, *[layer.stride] * axes, 1], "padding": "SAME"}
-    if layer.kind == "HolotfGather":
-        bias = tf.zeros(second[-1])
-        convolve = getattr(tf.raw_ops, f"Conv{axes}D")
-        return (
-            lambda large, weights: ops.holotf_gather(large=large, weights=weights, bias=bias, **window),
-            lambda large, weights: convolve(input=large, filter=weights, **moves),
-        )
-    if layer.kind == "HolotfSpread":
-        bias, shape = tf.zeros(second[-2]), [first[0], *(layer.stride * d for d in first[1:-1]), second[-2]]
-        return (
-            lambda small, weights: ops.holotf_spread(small=small, weights=weights, bias=bias, **window),
-            lambda small, weights: tf.nn.conv_transpose(small, weights, shape, layer.stride, "SAME", FORMATS[axes]),
-        )
-    backward = {2: tf.raw_ops.Conv2DBackpropFilter, 3: tf.raw_ops.Conv3DBackpropFilterV2}[axes]
-    shape = [*[layer.kernel] * axes, first[-1], second[-1]]
-    return (
-        lambda large, small: ops.holotf_filter_gradient(large=large, small=small, **window),
-        lambda large, small: backward(input=large, filter_sizes=shape, out_backprop=small, **moves),
-    )
+
+    def gather(large, weights):
+        return getattr(tf.raw_ops, f"Conv{axes}D")(input=large, filter=tf.cast(weights, large.dtype), **moves)
+
+    def spread(small, weights):
+        weights = tf.cast(tiles.twice(weights) if layer.kind == "HolotfEnlarge" else weights, small.dtype)
+        shape = [first[0], *(layer.stride * d for d in first[1:-1]), second[-2]]
+        return tf.nn.conv_transpose(small, weights, shape, layer.stride, "SAME", FORMATS[axes])
+
+    def filter_gradient(large, small):
+        backward = {2: tf.raw_ops.Conv2DBackpropFilter, 3: tf.raw_ops.Conv3DBackpropFilterV2}[axes]
+        shape = [*[layer.kernel] * axes, first[-1], second[-1]]
+        return backward(input=large, filter_sizes=shape, out_backprop=small, **moves)
+
+    settings = {"threads": native.threads()}
+    if layer.kind in ("HolotfGather", "HolotfSpread", "HolotfFilterGradient"):
+        settings |= {key: getattr(layer, key) for key in WINOGRAD}
+    if "weights" in named:
+        settings["bias"] = tf.zeros(second[-1 if like == "gather" else -2])
+    theirs = {"gather": gather, "spread": spread, "filter gradient": filter_gradient}[like]
+    return lambda *inputs: ours(**dict(zip(named, inputs, strict=True)), **settings), theirs
 
 
 if __name__ == "__main__":

@@ -180,6 +180,15 @@ def flops_of(op: tf.Operation) -> int:
     if op.type == "HolotfFilterGradient":  # [B, large.., C], [B, small.., N]
         large, small = op.inputs
         return 2 * _elements(small) * op.get_attr("kernel") ** (large.shape.rank - 2) * large.shape[-1]
+    if op.type in ("HolotfEnlarge", "HolotfWinogradSpread"):  # x [B, small.., C], kernel [.., N, C]
+        image, kernel = op.inputs[:2]
+        return 2 * _elements(image) * 3 ** (image.shape.rank - 2) * kernel.shape[-2]
+    if op.type == "HolotfWinogradGather":  # x [B, large.., C], kernel [.., C, N]
+        image, kernel = op.inputs[:2]
+        return 2 * _elements(image) // 2 ** (image.shape.rank - 2) * 3 ** (image.shape.rank - 2) * kernel.shape[-1]
+    if op.type == "HolotfWinogradFilter":
+        large, small = op.inputs
+        return 2 * _elements(small) * 3 ** (large.shape.rank - 2) * large.shape[-1]
     return 0
 
 

@@ -43,6 +43,12 @@ for call in range({CALLS}):
         ops.holotf_spread(small=few, weights=half(*[taps] * len(small), c, o), bias=real(c), **window)
         ops.holotf_filter_gradient(large=large, small=few, **window)
         ops.holotf_differences(large=half(b, *(2 * small), c), threads=threads)
+        if hasattr(ops, "holotf_enlarge"):
+            four, x = real(*[4] * len(small), o, c), half(b, *(2 * small), c)
+            ops.holotf_enlarge(x=x, weights=real(*[3] * len(small), o, c), bias=real(o), threads=threads)
+            y = ops.holotf_winograd_spread(x=x, weights=four, bias=real(o), threads=threads)
+            ops.holotf_winograd_gather(x=y, weights=four, bias=real(c), threads=threads)
+            ops.holotf_winograd_filter(large=y, small=x, threads=threads)
     for wrong in ({{"x": x, "scale": real(c + 1), "shift": shift}}, {{"x": x, "scale": real(b + 1, c), "shift": shift}}):
         try:
             ops.holotf_norm_forward(**wrong, epsilon=0.0, **common)
@@ -55,7 +61,7 @@ print("clean", "with" if convolves else "without", "convolutions")
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs g++ and its sanitizers")
-@pytest.mark.parametrize("way", ["-DHOLOTF_EMULATE_TILES", "-DHOLOTF_NO_TILES"])
+@pytest.mark.parametrize("way", ["-DHOLOTF_EMULATE_TILES", "-DHOLOTF_NO_TILES -DHOLOTF_PAIRS", "-DHOLOTF_NO_TILES -mno-avx512bf16"])
 def test_kernels_are_clean_under_sanitizers(way, tmp_path):
     names = ("libasan.so", "libstdc++.so")  # the latter too: else the former does not find what throws
     found = [

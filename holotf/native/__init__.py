@@ -69,7 +69,8 @@ def described() -> str:
     ops = kernels()
     if ops is None:
         return "TensorFlow's"
-    return "ours" + (f", convolutions of bfloat16 on {ops.convolutions}" if ops.convolutions else "")
+    where = " where oneDNN's are slower" if ops.convolutions == "vectors of bfloat16" else ""
+    return "ours" + (f", convolutions of bfloat16 on {ops.convolutions}{where}" if ops.convolutions else "")
 
 
 def differentiable(kernel: Callable, formula: Callable) -> Callable:

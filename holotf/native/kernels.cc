@@ -356,6 +356,12 @@ constexpr int64_t kSteps = 8;             // its depth
 constexpr int64_t kSteps = 4;             // its depth: as many bytes, where they are float32
 #endif
 
+#ifdef HOLOTF_TILES
+constexpr bool kTiles = true;
+#else
+constexpr bool kTiles = false;
+#endif
+
 alignas(64) const bfloat16 kZeros[kSide] = {};  // a row that lies outside
 
 inline __mmask32 low_bits(int64_t n) { return n >= 32 ? ~0u : (1u << std::max<int64_t>(n, 0)) - 1; }
@@ -412,7 +418,7 @@ inline void pack_across(const bfloat16* const* lines, int64_t count, bool left, 
     pairs[1][i] = _mm512_permutex2var_epi16(even, high, odd);
   }
   for (int side = 0; side < 2; ++side) {
-    if (left) transpose(pairs[side]);
+    if (left && kTiles) transpose(pairs[side]);
     for (int i = 0; i < 16; ++i) _mm512_store_si512(to + side * kTile + kSide * i, pairs[side][i]);
   }
 }
@@ -571,17 +577,24 @@ inline bool by_pairs() {
 #endif
 }
 
-template <bool across>  // laid out alike
-inline void multiply(const bfloat16* left, const bfloat16* right, int64_t steps, bool from_zero, float* sums) {
+// The same of factors in bfloat16; the left one's lines across the depth in pairs of them, as the right one's. Inlined, it would lack
+// registers.
+template <bool across>
+__attribute__((noinline)) void multiply(const bfloat16* left, const bfloat16* right, int64_t steps, bool from_zero, float* sums) {
   by_rows(from_zero, sums, [&](int64_t row, auto& sum) {
+    // The half of the next steps of a factor.
+    const bfloat16* ahead = (row < kHalf ? right : left) + steps * kStep + row / kRows % 2 * steps * kTile;
+    constexpr int64_t apart = across ? 2 : kSide, deeper = across ? kSide : 2;
     for (int64_t k = 0; k < steps; ++k) {
-      const bfloat16 *l = left + k * kStep + row * kSide, *r = right + k * kStep;
-      for (int pair = 0; pair < kHalf; ++pair, l += 2, r += kSide) {
+      const bfloat16* l = left + k * kStep + (across ? row / kHalf * kTile + row % kHalf * 2 : row * kSide);
+      const bfloat16* r = right + k * kStep;
+      for (int pair = 0; pair < kHalf; ++pair, l += deeper, r += kSide, ahead += kSide) {
+        _mm_prefetch(reinterpret_cast<const char*>(ahead), _MM_HINT_T1);
         const auto low = (__m512bh)_mm512_load_si512(r), high = (__m512bh)_mm512_load_si512(r + kTile);
 #pragma GCC unroll 8
         for (int i = 0; i < kRows; ++i) {
           int32_t both;
-          std::memcpy(&both, l + i * kSide, sizeof both);
+          std::memcpy(&both, l + i * apart, sizeof both);
           const auto value = (__m512bh)_mm512_set1_epi32(both);
           sum[i][0] = _mm512_dpbf16_ps(sum[i][0], value, low);
           sum[i][1] = _mm512_dpbf16_ps(sum[i][1], value, high);
@@ -594,6 +607,14 @@ inline void multiply(const bfloat16* left, const bfloat16* right, int64_t steps,
 
 #endif  // HOLOTF_TILES
 
+// Memory for so many values.
+template <typename Value>
+auto room(int64_t values) {
+  std::unique_ptr<Value, void (*)(void*)> memory(static_cast<Value*>(std::aligned_alloc(64, values * sizeof(Value))), std::free);
+  if (!memory) throw std::bad_alloc();
+  return memory;
+}
+
 // A product of `rows` strips by `columns` strips over `steps` of depth, of factors kept as `Value`.
 //   left(strip, step, to), right(strip, step, to): lay out a strip at a step; the left one's lines come across the depth or along it.
 //   finish(row, column, sums): takes 32 sums of a row, from a column on.
@@ -603,11 +624,18 @@ void product_of(int64_t rows, int64_t columns, int64_t steps, int64_t threads, c
                 const Finish& finish) {
   constexpr int64_t run = kSteps * kStep;
   const int64_t abreast = (columns + kStrips - 1) / kStrips;
+  // A filter's gradient of few blocks is shared out along its depth, alike for any number of threads; else blocks are less tall.
+  const int64_t most = across && !kTiles ? (steps + 63) / 64 : 1;
+  const int64_t parts = std::clamp<int64_t>(16 / std::max<int64_t>((rows + kStrips - 1) / kStrips * abreast, 1), 1, most);
+  const auto partial = room<float>(parts > 1 ? parts * rows * columns * kStep : 0);
   int64_t tall = kStrips;
-  while (tall > 1 && (rows + tall - 1) / tall * abreast < 2 * threads) tall /= 2;  // else some threads had no block
-  parallel_for((rows + tall - 1) / tall * abreast, threads, [&](int64_t block) {
+  while (tall > 1 && (rows + tall - 1) / tall * abreast * parts < 2 * threads) tall /= 2;
+  const int64_t blocks = (rows + tall - 1) / tall * abreast;
+  parallel_for(blocks * parts, threads, [&](int64_t piece) {
+    const int64_t block = piece / parts, part = piece % parts;
     const int64_t r0 = block / abreast * tall, r1 = std::min(r0 + tall, rows), height = r1 - r0;
     const int64_t c0 = block % abreast * kStrips, c1 = std::min(c0 + kStrips, columns), width = c1 - c0;
+    const int64_t first = steps * part / parts, last = steps * (part + 1) / parts;
     const size_t bytes = (1 + width) * run * sizeof(Value) + height * width * kStep * sizeof(float);
     std::unique_ptr<void, void (*)(void*)> memory(std::aligned_alloc(64, bytes), std::free);
     if (!memory) throw std::bad_alloc();
@@ -615,21 +643,31 @@ void product_of(int64_t rows, int64_t columns, int64_t steps, int64_t threads, c
     Value* rights = lefts + run;
     float* sums = reinterpret_cast<float*>(rights + width * run);
     begin();
-    for (int64_t k0 = 0; k0 < steps; k0 += kSteps) {
-      const int64_t count = std::min(kSteps, steps - k0);
+    for (int64_t k0 = first; k0 < last; k0 += kSteps) {
+      const int64_t count = std::min(kSteps, last - k0);
       for (int64_t k = 0; k < count; ++k)
         for (int64_t c = 0; c < width; ++c) right(c0 + c, k0 + k, rights + c * run + k * kStep);
       for (int64_t r = 0; r < height; ++r) {
         for (int64_t k = 0; k < count; ++k) left(r0 + r, k0 + k, lefts + k * kStep);
         for (int64_t c = 0; c < width; ++c)
-          multiply<across>(lefts, rights + c * run, count, k0 == 0, sums + (r * width + c) * kStep);
+          multiply<across>(lefts, rights + c * run, count, k0 == first, sums + (r * width + c) * kStep);
       }
     }
     end();
     for (int64_t r = 0; r < height; ++r)
+      for (int64_t c = 0; c < width && parts > 1; ++c)
+        std::copy_n(sums + (r * width + c) * kStep, kStep, partial.get() + ((part * rows + r0 + r) * columns + c0 + c) * kStep);
+    for (int64_t r = 0; r < height && parts == 1; ++r)
       for (int64_t i = 0; i < kSide; ++i)
         for (int64_t c = 0; c < width; ++c)
           finish((r0 + r) * kSide + i, (c0 + c) * kSide, sums + (r * width + c) * kStep + i * kSide);
+  });
+  if (parts == 1) return;
+  parallel_for(rows * columns, threads, [&](int64_t strip) {
+    float* sums = partial.get() + strip * kStep;
+    for (int64_t part = 1; part < parts; ++part)
+      for (int64_t i = 0; i < kStep; ++i) sums[i] += sums[part * rows * columns * kStep + i];
+    for (int64_t i = 0; i < kSide; ++i) finish(strip / columns * kSide + i, strip % columns * kSide, sums + i * kSide);
   });
 }
 
@@ -785,6 +823,403 @@ inline void filter_gradient(const Patches& p, const bfloat16* small, int64_t out
             std::copy_n(sums, std::min(kSide, outputs - output), dw + (tap * C + channel) * outputs + output);
           });
 }
+
+#ifndef HOLOTF_TILES
+// Filters of two taps by fewer products (Winograd 1980, F(2, 2)). Along an axis, two neighbours are sums of two of three products:
+//   y0 = a x0 + b x1 = a (x0 - x1) + (a + b) x1,   y1 = a x1 + b x2 = (a + b) x1 + b (x2 - x1).
+// A window of 3^axes places gives a tile of 2^axes; of either, the last axis is the first digit.
+
+constexpr int64_t power(int64_t base, int exponent) { return exponent ? base * power(base, exponent - 1) : 1; }
+
+// The place [2^axes] of a tile, as one of [3^axes].
+constexpr int corner(int place) { return place % 2 + place / 2 % 2 * 3 + place / 4 * 9; }
+
+template <typename Value>
+constexpr int64_t kAtOnce = 16384 / kStep / sizeof(Value);  // steps that are multiplied
+
+inline __m256i rounded(__m512 x) {
+#ifdef __AVX512BF16__
+  return (__m256i)_mm512_cvtneps_pbh(x);
+#else
+  const __m512i bits = _mm512_castps_si512(x), odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i up = _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(bits, odd), _mm512_set1_epi32(0x7fff)), 16);
+  return _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(up, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), _mm512_set1_epi32(0x7fc0)));
+#endif
+}
+
+inline void put(__m512 x, float* to) { _mm512_store_ps(to, x); }
+inline void put(__m512 x, bfloat16* to) { _mm256_store_si256(reinterpret_cast<__m256i*>(to), rounded(x)); }
+
+// Calls each(i) for the first of every three values along each axis of [3^axes], with the step to the second.
+template <int axes, int step = 1, typename Each>
+inline void for_triples(const Each& each) {
+#pragma GCC unroll 27
+  for (int i = 0; i < power(3, axes - 1); ++i) each(i / step * 3 * step + i % step, step);
+  if constexpr (3 * step < power(3, axes)) for_triples<axes, 3 * step>(each);
+}
+
+// Lays out the values that 32 tiles are products of, [3^axes, 32, 32], each `apart` from the last: along an axis
+// (x0 - x1, x1, x2 - x1) of 3 values, (x0, x0 + x1, x1) of 2.
+template <int axes, int values, typename Value>
+void lay_out(const bfloat16* const (*lines)[kSide], int64_t count, int64_t apart, Value* to) {
+  constexpr int seen = power(3, axes);
+  for (int64_t i = 0; i < kSide; ++i)
+    for (int64_t half = 0; half < kSide; half += kHalf, to += kHalf) {
+      const auto mask = static_cast<__mmask16>(low_bits(count - half));
+      __m512 x[seen] = {};
+#pragma GCC unroll 27
+      for (int line = 0; line < power(values, axes); ++line) {
+        const int at = values == 3 ? line : 2 * corner(line);
+        x[at] = widened(_mm256_maskz_loadu_epi16(mask, lines[line][i] + half));
+      }
+      for_triples<axes>([&](int first, int step) {
+        if (values == 3) {
+          x[first] = _mm512_sub_ps(x[first], x[first + step]);
+          x[first + 2 * step] = _mm512_sub_ps(x[first + 2 * step], x[first + step]);
+        } else {
+          x[first + step] = _mm512_add_ps(x[first], x[first + 2 * step]);
+        }
+      });
+#pragma GCC unroll 27
+      for (int place = 0; place < seen; ++place) put(x[place], to + place * apart);
+    }
+}
+
+// The same across the depth, as `multiply` wants it.
+template <int axes, int values>
+void lay_out_across(const bfloat16* const (*lines)[kSide], int64_t count, int64_t apart, bool, float* to) {
+  lay_out<axes, values>(lines, count, apart, to);
+}
+
+template <int axes, int values>
+void lay_out_across(const bfloat16* const (*lines)[kSide], int64_t count, int64_t apart, bool left, bfloat16* to) {
+  alignas(64) bfloat16 laid_out[power(3, axes)][kSide][kSide];
+  lay_out<axes, values>(lines, count, kStep, laid_out[0][0]);
+  for (int64_t place = 0; place < power(3, axes); ++place) {
+    const bfloat16* rows[kSide];
+    for (int64_t i = 0; i < kSide; ++i) rows[i] = laid_out[place][i];
+    pack_across(rows, kSide, left, to + place * apart);
+  }
+}
+
+// (m0 + m1, m1 + m2, .) of every three along each axis.
+template <int axes>
+inline void add_up(__m512* m) {
+  for_triples<axes>([&](int first, int step) {
+    m[first] = _mm512_add_ps(m[first], m[first + step]);
+    m[first + step] = _mm512_add_ps(m[first + step], m[first + 2 * step]);
+  });
+}
+
+// Where what tiles give is put: in images of `image` values from `data` on, at [tiles, 2^axes] values.
+struct Outputs {
+  bfloat16* data;
+  int64_t image, tiles;
+  std::vector<int64_t> at = {};
+};
+
+// Lays out a strip at a step of sums of taps of a kernel, [taps, outputs, channels], if across [taps, channels, outputs].
+template <typename Value>
+void lay_out_sum(const float* kernel, bool across, const std::vector<int64_t>& taps, int64_t outputs, int64_t output, int64_t channels,
+                 int64_t channel, Value* to) {
+  const int64_t lines = across ? channels : outputs, length = across ? outputs : channels;
+  const int64_t line = across ? channel : output, from = across ? output : channel;
+  alignas(64) bfloat16 sums[kStep] = {};
+  const bfloat16* rows[kSide];
+  for (int64_t i = 0; i < kSide; ++i) {
+    rows[i] = sums + i * kSide;
+    for (int64_t half = 0; half < kSide && line + i < lines; half += kHalf) {
+      const auto mask = static_cast<__mmask16>(low_bits(length - from - half));
+      __m512 sum = _mm512_setzero_ps();
+      for (int64_t tap : taps)
+        sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, kernel + (tap * lines + line + i) * length + from + half));
+      put(sum, sums + i * kSide + half);
+    }
+  }
+  if (across)
+    pack_across(rows, kSide, false, to);
+  else
+    pack_along(rows, kSide, false, to);
+}
+
+// What tiles make of the windows of some images: the sum over these of a product for each place of a window.
+//   windows: of each image, [3^axes] places of the tiles.
+//   kernel [taps, outputs, channels], if across [taps, channels, outputs].
+//   taps(image, place): those of the kernel whose sum a place of a window is multiplied by.
+template <typename Value, int axes, typename Taps>
+void winograd_of(const std::vector<Patches>& windows, const float* kernel, bool across, const Taps& taps, int64_t outputs,
+                 const float* bias, int64_t threads, const Outputs& out) {
+  constexpr int seen = power(3, axes), places = power(2, axes);
+  constexpr int64_t at_once = kAtOnce<Value>;
+  const int64_t C = windows[0].channels, deep = strips(C), steps = windows.size() * deep, run = steps * kStep;
+  // Strips of tiles that share the other factor: more where that has to come from memory.
+  const int64_t together = strips(outputs) * seen * run * sizeof(Value) > 8 << 20 ? 2 : 1;
+  const int64_t rows = windows[0].rows(), tall = (strips(rows) + together - 1) / together, blocks = std::min(tall, 4 * threads);
+  const auto rights = room<Value>(strips(outputs) * seen * run);  // what all strips of tiles are multiplied by
+  parallel_for(strips(outputs) * seen, threads, [&](int64_t which) {
+    const int64_t output = which / seen * kSide;
+    for (int64_t step = 0; step < steps; ++step)
+      lay_out_sum(kernel, across, taps(step / deep, which % seen), outputs, output, C, step % deep * kSide,
+                  rights.get() + which * run + step * kStep);
+  });
+  parallel_for(blocks, threads, [&](int64_t block) {
+    const auto lefts = room<Value>(together * seen * run);
+    const auto sums = room<float>(together * seen * kStep);
+    const int64_t last = std::min(tall * (block + 1) / blocks * together * kSide, rows);
+    for (int64_t row = tall * block / blocks * together * kSide; row < last; row += together * kSide) {
+      const int64_t count = std::min(last - row, together * kSide);
+      for (int64_t strip = 0; strip < strips(count); ++strip)
+        for (int64_t step = 0; step < steps; ++step) {
+          const int64_t channel = step % deep * kSide;
+          const bfloat16* lines[seen][kSide];
+          for (int tap = 0; tap < seen; ++tap) windows[step / deep].find(row + strip * kSide, tap, channel, lines[tap]);
+          lay_out<axes, 3>(lines, C - channel, run, lefts.get() + strip * seen * run + step * kStep);
+        }
+      for (int64_t first = 0; first < outputs; first += kSide) {
+        for (int64_t tap = 0; tap < seen; ++tap)
+          for (int64_t strip = 0; strip < strips(count); ++strip)
+            for (int64_t k = 0; k < steps; k += at_once)
+              multiply<false>(lefts.get() + (strip * seen + tap) * run + k * kStep,
+                              rights.get() + (first / kSide * seen + tap) * run + k * kStep, std::min(at_once, steps - k), k == 0,
+                              sums.get() + (strip * seen + tap) * kStep);
+        for (int64_t i = 0; i < count; ++i) {
+          const int64_t image = (row + i) / out.tiles;
+          const int64_t* at = out.at.data() + ((row + i) - image * out.tiles) * places;
+          for (int64_t output = first; output < std::min(first + kSide, outputs); output += kHalf) {
+            const auto mask = static_cast<__mmask16>(low_bits(std::min<int64_t>(outputs - output, kHalf)));
+            const float* from = sums.get() + i / kSide * seen * kStep + i % kSide * kSide + output - first;
+            __m512 y[seen];
+#pragma GCC unroll 27
+            for (int tap = 0; tap < seen; ++tap) y[tap] = _mm512_load_ps(from + tap * kStep);
+            add_up<axes>(y);
+            const __m512 added = _mm512_maskz_loadu_ps(mask, bias + output);
+#pragma GCC unroll 8
+            for (int place = 0; place < places; ++place) {
+              const __m512 sum = _mm512_add_ps(y[corner(place)], added);
+              _mm256_mask_storeu_epi16(out.data + image * out.image + at[place] + output, mask, rounded(sum));
+            }
+          }
+        }
+      }
+    }
+  });
+}
+
+template <int axes, typename Taps>
+void winograd(const std::vector<Patches>& windows, const float* kernel, bool across, const Taps& taps, int64_t outputs,
+              const float* bias, int64_t threads, const Outputs& out) {
+#ifdef __AVX512BF16__
+  if (by_pairs()) return winograd_of<bfloat16, axes>(windows, kernel, across, taps, outputs, bias, threads, out);
+#endif
+  winograd_of<float, axes>(windows, kernel, across, taps, outputs, bias, threads, out);
+}
+
+// Places on a grid of tiles: along each axis stride tile + first + i step, i from 0 on.
+struct Steps {
+  int64_t stride, first, step;
+};
+
+// Calls each(tile, which, place) for the places of each tile, `count` along an axis.
+template <int axes, typename Each>
+void for_places(const int64_t* grid, int count, const std::array<Steps, 3>& steps, const Each& each) {
+  for (int64_t tile = 0; tile < grid[0] * grid[1] * grid[2]; ++tile) {
+    const int64_t at[3] = {tile / (grid[1] * grid[2]), tile / grid[2] % grid[1], tile % grid[2]};
+    for (int64_t which = 0; which < power(count, axes); ++which) {
+      Place place = {};
+      for (int64_t i = 2, rest = which; i >= 3 - axes; --i, rest /= count)
+        place[i] = steps[i].stride * at[i] + steps[i].first + rest % count * steps[i].step;
+      each(tile, which, place);
+    }
+  }
+}
+
+// The value at a place in an image, or -1 outside.
+inline int64_t value_at(const Place& place, const int64_t* extent, int64_t channels) {
+  int64_t at = 0;
+  for (int i = 0; i < 3; ++i) {
+    if (place[i] < 0 || place[i] >= extent[i]) return -1;
+    at = at * extent[i] + place[i];
+  }
+  return at * channels;
+}
+
+template <int axes, int count = 3>
+Patches windows_of(const int64_t* grid, const std::array<Steps, 3>& steps, const bfloat16* data, int64_t batch, const int64_t* extent,
+                   int64_t channels) {
+  const int64_t tiles = grid[0] * grid[1] * grid[2];
+  Patches p{data, batch, tiles, extent[0] * extent[1] * extent[2] * channels, channels};
+  p.at.resize(tiles * power(count, axes));
+  for_places<axes>(grid, count, steps, [&](int64_t tile, int64_t tap, const Place& place) {
+    p.at[tap * tiles + tile] = value_at(place, extent, channels);
+  });
+  return p;
+}
+
+template <int axes>
+Outputs outputs_of(const int64_t* grid, const std::array<Steps, 3>& steps, bfloat16* data, const int64_t* extent, int64_t channels) {
+  Outputs out{data, extent[0] * extent[1] * extent[2] * channels, grid[0] * grid[1] * grid[2]};
+  for_places<axes>(grid, 2, steps, [&](int64_t, int64_t, const Place& at) { out.at.push_back(value_at(at, extent, channels)); });
+  return out;
+}
+
+using Sum = std::vector<int64_t>;  // of taps
+
+// The taps whose sum a place is multiplied by, of `count` along each axis; along(axis, place) gives those of an axis, the last is 0.
+template <int axes, typename Along>
+Sum taps_at(int64_t count, int64_t place, const Along& along) {
+  Sum found = {0};
+  for (int64_t axis = 0, step = 1; axis < axes; ++axis, place /= 3, step *= count) {
+    Sum more;
+    for (int64_t tap : along(axis, place % 3))
+      for (int64_t others : found) more.push_back(others + step * tap);
+    found = more;
+  }
+  return found;
+}
+
+// The gradient of the kernel of such tiles: of a = m0 + m1 and b = m1 + m2, of products summed over all tiles,
+//   m0 = (x0 - x1) dy0,   m1 = x1 (dy0 + dy1),   m2 = (x2 - x1) dy1.
+//   windows: [3^axes] places of x, parts: [2^axes] of dy.
+//   to(part): where the gradient of a part [2^axes] of the kernel goes, [channels of dy, channels of x].
+template <typename Value, int axes, typename To>
+void winograd_filter_of(const Patches& windows, const Patches& parts, int64_t threads, const To& to) {
+  constexpr int seen = power(3, axes);
+  constexpr int64_t at_once = kAtOnce<Value>;
+  const int64_t outputs = parts.channels, inputs = windows.channels, steps = strips(windows.rows());
+  const auto lefts = room<Value>(strips(outputs) * seen * steps * kStep);  // [strips, runs, 3^axes, at_once], the last run shorter
+  const auto run_of = [&](int64_t strip, int64_t k0) { return lefts.get() + (strip * steps + k0) * seen * kStep; };
+  parallel_for(strips(outputs) * steps, threads, [&](int64_t which) {
+    const int64_t strip = which / steps, step = which % steps, k0 = step / at_once * at_once, count = std::min(at_once, steps - k0);
+    const bfloat16* lines[power(2, axes)][kSide];
+    for (int part = 0; part < power(2, axes); ++part) parts.find(step * kSide, part, strip * kSide, lines[part]);
+    lay_out_across<axes, 2>(lines, outputs - strip * kSide, count * kStep, true, run_of(strip, k0) + (step - k0) * kStep);
+  });
+  parallel_for(strips(inputs), threads, [&](int64_t column) {
+    const auto rights = room<Value>(seen * at_once * kStep);
+    const auto sums = room<float>(strips(outputs) * seen * kStep);
+    for (int64_t k0 = 0; k0 < steps; k0 += at_once) {
+      const int64_t count = std::min(at_once, steps - k0);
+      for (int64_t k = 0; k < count; ++k) {
+        const bfloat16* lines[seen][kSide];
+        for (int place = 0; place < seen; ++place) windows.find((k0 + k) * kSide, place, column * kSide, lines[place]);
+        lay_out_across<axes, 3>(lines, inputs - column * kSide, count * kStep, false, rights.get() + k * kStep);
+      }
+      for (int64_t place = 0; place < seen; ++place)
+        for (int64_t strip = 0; strip < strips(outputs); ++strip)
+          multiply<true>(run_of(strip, k0) + place * count * kStep, rights.get() + place * count * kStep, count, k0 == 0,
+                         sums.get() + (strip * seen + place) * kStep);
+    }
+    for (int64_t output = 0; output < outputs; ++output)
+      for (int64_t input = column * kSide; input < std::min((column + 1) * kSide, inputs); input += kHalf) {
+        const float* from = sums.get() + output / kSide * seen * kStep + output % kSide * kSide + input % kSide;
+        __m512 m[seen];
+#pragma GCC unroll 27
+        for (int place = 0; place < seen; ++place) m[place] = _mm512_load_ps(from + place * kStep);
+        add_up<axes>(m);
+        const auto mask = static_cast<__mmask16>(low_bits(std::min<int64_t>(inputs - input, kHalf)));
+#pragma GCC unroll 8
+        for (int part = 0; part < power(2, axes); ++part)
+          _mm512_mask_storeu_ps(to(part) + output * inputs + input, mask, m[corner(part)]);
+      }
+  });
+}
+
+// Enlarging x 2 and convolving with three taps k: along an axis, x[m - 1 ... m + 1] with a = k[2], a + b = the sum of k and b = k[0]
+// gives y[2 m] and y[2 m + 1].
+template <int axes>
+void enlarge(int64_t batch, const int64_t* small, const int64_t* large, int64_t channels, const bfloat16* x, const float* kernel,
+             int64_t outputs, const float* bias, int64_t threads, bfloat16* y) {
+  const Steps seen{1, -1, 1}, given{2, 0, 1};
+  const auto taps = [](int64_t, int64_t place) {
+    return taps_at<axes>(3, place, [](int64_t, int64_t at) { return at == 0 ? Sum{2} : at == 1 ? Sum{0, 1, 2} : Sum{0}; });
+  };
+  winograd<axes>({windows_of<axes>(small, {seen, seen, seen}, x, batch, small, channels)}, kernel, false, taps, outputs, bias, threads,
+                 outputs_of<axes>(small, {given, given, given}, y, large, outputs));
+}
+
+// Two positions of the small side make a tile along an axis.
+template <int axes>
+std::array<int64_t, 3> halved(const int64_t* small) {
+  std::array<int64_t, 3> grid = {1, 1, 1};
+  for (int i = 3 - axes; i < 3; ++i) grid[i] = small[i] / 2;
+  return grid;
+}
+
+// Whether a phase [2^axes] is the second along axis i of three.
+inline int64_t second(int64_t phase, int64_t i) { return phase >> (2 - i) & 1; }
+
+// What the tiles of a phase see of the small side, and give on the large one.
+inline std::array<Steps, 3> seen_in(int64_t phase) {
+  return {Steps{2, second(phase, 0) - 1, 1}, {2, second(phase, 1) - 1, 1}, {2, second(phase, 2) - 1, 1}};
+}
+inline std::array<Steps, 3> given_in(int64_t phase) {
+  return {Steps{4, second(phase, 0), 2}, {4, second(phase, 1), 2}, {4, second(phase, 2), 2}};
+}
+
+// A transposed convolution of stride 2 with four taps k: along an axis, for p in {0, 1}, x[2 m - 1 + p ... 2 m + 1 + p] with
+// a = k[3 - p], b = k[1 - p] gives y[4 m + p] and y[4 m + 2 + p].
+template <int axes>
+void winograd_spread(int64_t batch, const int64_t* small, const int64_t* large, int64_t channels, const bfloat16* x,
+                     const float* kernel, int64_t outputs, const float* bias, int64_t threads, bfloat16* y) {
+  const auto grid = halved<axes>(small);
+  for (int64_t phase = 0; phase < power(2, axes); ++phase) {
+    const auto taps = [&](int64_t, int64_t place) {
+      return taps_at<axes>(4, place, [&](int64_t axis, int64_t at) {
+        const int64_t p = phase >> axis & 1;
+        return at == 0 ? Sum{3 - p} : at == 1 ? Sum{1 - p, 3 - p} : Sum{1 - p};
+      });
+    };
+    winograd<axes>({windows_of<axes>(grid.data(), seen_in(phase), x, batch, small, channels)}, kernel, false, taps, outputs, bias, threads,
+                   outputs_of<axes>(grid.data(), given_in(phase), y, large, outputs));
+  }
+}
+
+// The gradient of its kernel, [4^axes, outputs, inputs].
+template <int axes>
+void winograd_filter(int64_t batch, const int64_t* small, const int64_t* large, const bfloat16* dy, int64_t outputs, const bfloat16* x,
+                     int64_t inputs, int64_t threads, float* dkernel) {
+  const auto grid = halved<axes>(small);
+  for (int64_t phase = 0; phase < power(2, axes); ++phase) {
+    const auto windows = windows_of<axes>(grid.data(), seen_in(phase), x, batch, small, inputs);
+    const auto parts = windows_of<axes, 2>(grid.data(), given_in(phase), dy, batch, large, outputs);
+    const auto to = [&](int64_t part) {  // a is that of tap 3 - p, b of tap 1 - p
+      int64_t tap = 0;
+      for (int64_t axis = axes - 1; axis >= 0; --axis) tap = 4 * tap + 3 - (phase >> axis & 1) - 2 * (part >> axis & 1);
+      return dkernel + tap * outputs * inputs;
+    };
+#ifdef __AVX512BF16__
+    if (by_pairs()) {
+      winograd_filter_of<bfloat16, axes>(windows, parts, threads, to);
+      continue;
+    }
+#endif
+    winograd_filter_of<float, axes>(windows, parts, threads, to);
+  }
+}
+
+// The convolution that is its gradient: along an axis, summed over p, x[4 m - p], x[4 m - p + 2] and x[4 m - p + 4] with
+// a = k[1 - p], b = k[3 - p] give y[2 m] and y[2 m + 1].
+template <int axes>
+void winograd_gather(int64_t batch, const int64_t* small, const int64_t* large, int64_t channels, const bfloat16* x,
+                     const float* kernel, int64_t outputs, const float* bias, int64_t threads, bfloat16* y) {
+  const auto grid = halved<axes>(small);
+  std::vector<Patches> windows;
+  for (int64_t phase = 0; phase < power(2, axes); ++phase) {
+    std::array<Steps, 3> seen;
+    for (int i = 0; i < 3; ++i) seen[i] = {4, -second(phase, i), 2};
+    windows.push_back(windows_of<axes>(grid.data(), seen, x, batch, large, channels));
+  }
+  const auto taps = [](int64_t phase, int64_t place) {
+    return taps_at<axes>(4, place, [&](int64_t axis, int64_t at) {
+      const int64_t p = phase >> axis & 1;
+      return at == 0 ? Sum{1 - p} : at == 1 ? Sum{1 - p, 3 - p} : Sum{3 - p};
+    });
+  };
+  const Steps given{2, 0, 1};
+  winograd<axes>(windows, kernel, true, taps, outputs, bias, threads,
+                 outputs_of<axes>(grid.data(), {given, given, given}, y, small, outputs));
+}
+#endif  // HOLOTF_TILES
 
 // What the gradients of enlarging x 2 and convolving with three taps are products of (layers/tiles.py): along each axis, for a position m
 // of the small side, large[2 m - 1] - large[2 m + 1], large[2 m] + large[2 m + 1] and large[2 m + 2] - large[2 m].
@@ -1066,6 +1501,62 @@ void filter_gradient_op(const Attributes& a, Call& call) {  // large [B, large..
   filter_gradient(gathered(w, call.in<bfloat16>(0), shape[0], channels), call.in<bfloat16>(1), outputs, a.threads, dw);
 }
 
+#ifndef HOLOTF_TILES
+enum class Way { enlarge, spread, gather };
+
+// x [B, d..., C], weights [taps..., N, C], to gather [taps..., C, N], bias [N].
+template <Way way>
+void winograd_op(const Attributes& a, Call& call) {
+  constexpr bool to_large = way != Way::gather;
+  auto shape = call.shape(0);
+  const int64_t axes = axes_of(shape), batch = shape[0], channels = shape.back(), outputs = channels_of(call.shape(2));
+  std::vector<int64_t> kernel(axes, way == Way::enlarge ? 3 : 4);
+  kernel.insert(kernel.end(), {to_large ? outputs : channels, to_large ? channels : outputs});
+  call.expect(1, kernel);
+  int64_t small[3] = {1, 1, 1}, large[3] = {1, 1, 1};
+  for (int64_t i = 1; i <= axes; ++i) {
+    const int64_t parts = way == Way::enlarge ? 1 : way == Way::spread ? 2 : 4;
+    require(shape[i] % parts == 0, text(shape) + " cannot be parted by " + std::to_string(parts));
+    small[2 - axes + i] = to_large ? shape[i] : shape[i] / 2;
+    large[2 - axes + i] = 2 * small[2 - axes + i];
+    shape[i] = (to_large ? large : small)[2 - axes + i];
+  }
+  shape.back() = outputs;
+  bfloat16* y = call.out<bfloat16>(shape);
+  const auto run = [&](auto* enlarge, auto* spread, auto* gather) {
+    const auto chosen = way == Way::enlarge ? enlarge : way == Way::spread ? spread : gather;
+    chosen(batch, small, large, channels, call.in<bfloat16>(0), call.in<float>(1), outputs, call.in<float>(2), a.threads, y);
+  };
+  if (axes == 1)
+    run(enlarge<1>, winograd_spread<1>, winograd_gather<1>);
+  else if (axes == 2)
+    run(enlarge<2>, winograd_spread<2>, winograd_gather<2>);
+  else
+    run(enlarge<3>, winograd_spread<3>, winograd_gather<3>);
+}
+
+void winograd_filter_op(const Attributes& a, Call& call) {  // large [B, 2 d..., C], small [B, d..., N]
+  const auto shape = call.shape(0);
+  auto expected = shape;
+  const int64_t axes = axes_of(shape), channels = shape.back(), outputs = call.shape(1).back();
+  int64_t small[3] = {1, 1, 1}, large[3] = {1, 1, 1}, taps = 1;
+  for (int64_t i = 1; i <= axes; ++i, taps *= 4) {
+    require(shape[i] % 4 == 0, text(shape) + " cannot be parted by 4");
+    large[2 - axes + i] = shape[i];
+    small[2 - axes + i] = expected[i] = shape[i] / 2;
+  }
+  expected.back() = outputs;
+  call.expect(1, expected);
+  float* dw = call.out<float>({taps * channels, outputs});
+  if (std::find(expected.begin(), expected.end(), 0) != expected.end()) {  // a sum of nothing
+    std::fill_n(dw, taps * channels * outputs, 0.f);
+    return;
+  }
+  const auto run = axes == 1 ? winograd_filter<1> : axes == 2 ? winograd_filter<2> : winograd_filter<3>;
+  run(shape[0], small, large, call.in<bfloat16>(0), channels, call.in<bfloat16>(1), outputs, a.threads, dw);
+}
+#endif
+
 void differences_op(const Attributes& a, Call& call) {  // [B, 2 d..., C]
   auto shape = call.shape(0);
   const int64_t axes = axes_of(shape), channels = shape.back();
@@ -1147,6 +1638,14 @@ __attribute__((constructor)) void add_ops() {
   add_op("HolotfSums", {"x: T"}, {"sums: float"}, {}, compute<nullptr, sums_op>, "T: {bfloat16}");
 #ifdef HOLOTF_CONVOLUTIONS
   if (may_multiply()) {
+#ifndef HOLOTF_TILES
+    const std::vector<const char*> inputs = {"x: T", "weights: float", "bias: float"};
+    add_op("HolotfEnlarge", inputs, {"y: T"}, {}, compute<nullptr, winograd_op<Way::enlarge>>, "T: {bfloat16}");
+    add_op("HolotfWinogradSpread", inputs, {"y: T"}, {}, compute<nullptr, winograd_op<Way::spread>>, "T: {bfloat16}");
+    add_op("HolotfWinogradFilter", {"large: T", "small: T"}, {"dweights: float"}, {}, compute<nullptr, winograd_filter_op>,
+           "T: {bfloat16}");
+    add_op("HolotfWinogradGather", inputs, {"y: T"}, {}, compute<nullptr, winograd_op<Way::gather>>, "T: {bfloat16}");
+#endif
     add_op("HolotfDifferences", {"large: T"}, {"small: T"}, {}, compute<nullptr, differences_op>, "T: {bfloat16}");
     const std::vector<const char*> window = {"kernel: int", "stride: int", "pad: int"};
     add_op("HolotfGather", {"large: T", "weights: T", "bias: float"}, {"small: T"}, window, compute<nullptr, gather_op<bfloat16>>,
