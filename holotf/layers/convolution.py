@@ -152,7 +152,7 @@ def conv_transpose(
       [B, strides d.., O], of x's dtype.
     """
     kernel = tf.convert_to_tensor(kernel)
-    if kernel.shape[0] >= strides and (ops := tiles.faster(x, kernel)):
+    if kernel.shape[0] >= strides and (ops := tiles.faster_spread(x, kernel, strides)):
         return tiles.spread(x, kernel, tf.zeros(kernel.shape[-2]) if bias is None else bias, strides, ops)
     kernel = tf.cast(kernel, x.dtype)
     if strides == 2 and _sub_pixel_is_faster(x, kernel):

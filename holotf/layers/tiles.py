@@ -11,9 +11,10 @@ image, and it lays patches out in memory; on Intel's processors without tiles, i
 those of float32. Ours read the patches where they lie, and widen them to float32 where that is faster. On AMD's, where oneDNN
 multiplies as fast as can be, spread and gather are its own.
 
-Without tiles, transposed convolutions of stride 2 take fewer products: 9 for 16 in two dimensions and 27 for 64 in three (Winograd
-1980; Lavin and Gray, arXiv 1509.09308). Sums and differences of neighbours, rounded to bfloat16 where that is what is multiplied,
-cost some precision: an error of 0.5 % in 2D and 0.7 % in 3D, root mean square, where rounding the result alone is 0.17 %.
+Without tiles, transposed convolutions of stride 2 take fewer products, of bfloat16 and float32: 9 for 16 in two dimensions and 27
+for 64 in three (Winograd 1980; Lavin and Gray, arXiv 1509.09308). Sums and differences of neighbours, rounded to bfloat16 where
+that is what is multiplied, cost some precision: an error of 0.5 % in 2D and 0.7 % in 3D, root mean square, where rounding the
+result alone is 0.17 %; in float32 it is below 4e-6.
 """
 
 import itertools
@@ -36,6 +37,14 @@ def faster(x: tf.Tensor, kernel: tf.Tensor) -> types.ModuleType | None:
     return ops if ops and ops.convolutions else None
 
 
+def faster_spread(x: tf.Tensor, kernel: tf.Tensor, stride: int) -> types.ModuleType | None:
+    """The op library where `spread` is faster than oneDNN: where `faster`, and in float32 by fewer products; or None."""
+    if ops := faster(x, kernel):
+        return ops
+    ops = native.kernels(x, kernel)
+    return ops if ops and min(kernel.shape[-2:]) >= _NARROW and _fewer(x, kernel, stride, ops) else None
+
+
 def faster_wide(x: tf.Tensor, kernel: tf.Tensor) -> types.ModuleType | None:
     """The op library where `gather_wide` is faster than oneDNN in float32: on tiles; or None."""
     ops = native.kernels(x, kernel)
@@ -44,8 +53,8 @@ def faster_wide(x: tf.Tensor, kernel: tf.Tensor) -> types.ModuleType | None:
 
 def faster_enlarged(x: tf.Tensor, kernel: tf.Tensor) -> types.ModuleType | None:
     """The op library where `spread_enlarged` is faster than `spread`: for three taps, without tiles; or None."""
-    ops = faster(x, kernel)
-    return ops if ops and ops.convolutions != "tiles" and kernel.shape[0] == 3 else None
+    ops = native.kernels(x, kernel)
+    return ops if hasattr(ops, "holotf_enlarge") and kernel.shape[0] == 3 and min(kernel.shape[-2:]) >= _NARROW else None
 
 
 def twice(kernel: tf.Tensor) -> tf.Tensor:
@@ -70,18 +79,17 @@ def spread(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, stride: int, ops: t
     """A transposed convolution; of stride 2 with four taps, by fewer products where there are no tiles.
 
     Args:
-      x: [B, d.., I] bfloat16.
+      x: [B, d.., I] bfloat16; float32 where fewer products do.
       kernel: [taps.., O, I]; its gradient is of its type.
       bias: [O] float32.
       stride: as in the formula.
       ops: the op library.
 
     Returns:
-      [B, stride d.., O] bfloat16.
+      [B, stride d.., O], of x's dtype.
     """
     window, (outputs, inputs) = _window(kernel, stride), kernel.shape[-2:]
-    fewer = ops.convolutions != "tiles" and stride == 2 and kernel.shape[0] == 4
-    fewer = fewer and all(d % 2 == 0 and d >= _LONG for d in x.shape[1:-1])
+    fewer = _fewer(x, kernel, stride, ops)
 
     def forward(x, kernel, bias):
         if fewer:
@@ -102,7 +110,9 @@ def spread(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, stride: int, ops: t
 
         def gradient(upstream):
             dkernel = _filter(upstream, x, kernel, stride, ops, fewer)
-            sums = native.differentiable(lambda g: ops.holotf_sums(x=g, threads=window["threads"]), _sums)(upstream)  # [B,O]
+            sums = _sums(upstream)  # [B, O]
+            if x.dtype == tf.bfloat16:
+                sums = native.differentiable(lambda g: ops.holotf_sums(x=g, threads=window["threads"]), _sums)(upstream)
             with tf.control_dependencies([dkernel]):  # else upstream and x stay in memory while the layers below go on
                 dx = native.differentiable(to_input, lambda g, k: _gather(g, tf.cast(k, g.dtype), stride))(upstream, kernel)
             dbias = tf.reduce_sum(tf.ensure_shape(sums, [x.shape[0], outputs]), axis=0)
@@ -124,13 +134,13 @@ def spread_enlarged(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, ops: types
     and the kernel's gradient is of the same three.
 
     Args:
-      x: [B, d.., I] bfloat16.
+      x: [B, d.., I] bfloat16, or float32, of which the forward pass alone takes fewer products.
       kernel: [3.., O, I]; its gradient is of its type.
       bias: [O] float32.
       ops: the op library.
 
     Returns:
-      [B, 2 d.., O] bfloat16.
+      [B, 2 d.., O], of x's dtype.
     """
     axes, (outputs, inputs), threads = len(x.shape) - 2, kernel.shape[-2:], native.threads()
     products = {"kernel": 1, "stride": 1, "pad": 0, "threads": threads}
@@ -164,6 +174,8 @@ def spread_enlarged(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, ops: types
         large = ops.holotf_enlarge(x=x, weights=tf.cast(kernel, tf.float32), bias=bias, threads=threads)
 
         def gradient(upstream):
+            if x.dtype == tf.float32:
+                return formula(upstream, x, kernel)
             return native.differentiable(gradients, formula)(upstream, x, kernel)
 
         return tf.ensure_shape(large, [x.shape[0], *(2 * d for d in x.shape[1:-1]), outputs]), gradient
@@ -251,6 +263,12 @@ def gather_wide(x: tf.Tensor, kernel: tf.Tensor, ops: types.ModuleType) -> tf.Te
         return tf.ensure_shape(y, [x.shape[0], *x.shape[1:-1], outputs]), gradient
 
     return run(x, kernel)
+
+
+def _fewer(x, kernel, stride, ops):
+    """Whether a transposed convolution is one of fewer products."""
+    fits = stride == 2 and kernel.shape[0] == 4 and all(d % 2 == 0 and d >= _LONG for d in x.shape[1:-1])
+    return fits and hasattr(ops, "holotf_winograd_spread")
 
 
 def _window(kernel, stride):

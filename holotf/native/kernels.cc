@@ -27,6 +27,7 @@
 #include <string>
 #include <system_error>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 // Matrices of bfloat16 are multiplied by tiles (AMX) where the processor has them, otherwise by vectors of 512 bits.
@@ -343,7 +344,7 @@ struct Window {
 
 // A convolution is a product of matrices, one of them made of patches. The patches are never laid out: strips of them are read where
 // they lie, in the order that the processor's instructions want, while the other factor's strips and the sums wait in the core's own
-// cache. For bfloat16; what multiplies float32 is no faster here than oneDNN's convolutions.
+// cache. For bfloat16; plain products of float32 are no faster here than oneDNN's convolutions.
 #ifdef HOLOTF_CONVOLUTIONS
 
 constexpr int64_t kSide = 32;             // rows of a strip, and depth of a step
@@ -362,7 +363,7 @@ constexpr bool kTiles = true;
 constexpr bool kTiles = false;
 #endif
 
-alignas(64) const bfloat16 kZeros[kSide] = {};  // a row that lies outside
+alignas(64) const bfloat16 kZeros[2 * kSide] = {};  // a row that lies outside, of float32 as well
 
 inline __mmask32 low_bits(int64_t n) { return n >= 32 ? ~0u : (1u << std::max<int64_t>(n, 0)) - 1; }
 
@@ -525,9 +526,11 @@ inline void multiply(const float* left, const float* right, int64_t steps, bool 
   constexpr int64_t apart = across ? 1 : kSide, deeper = across ? kSide : 1;
   by_rows(from_zero, sums, [&](int64_t row, auto& sum) {
     const float* r = right;
+    const float* ahead = (row < kHalf ? right : left) + steps * kStep + row / kRows % 2 * steps * kStep / 2;
     for (int64_t k = 0; k < steps; ++k) {
       const float* l = left + k * kStep + row * apart;
-      for (int64_t d = 0; d < kSide; ++d, l += deeper, r += kSide) {
+      for (int64_t d = 0; d < kSide; ++d, l += deeper, r += kSide, ahead += kHalf) {
+        _mm_prefetch(reinterpret_cast<const char*>(ahead), _MM_HINT_T1);
         const __m512 low = _mm512_load_ps(r), high = _mm512_load_ps(r + kHalf);
 #pragma GCC unroll 8
         for (int i = 0; i < kRows; ++i) {
@@ -685,23 +688,25 @@ void product(int64_t rows, int64_t columns, int64_t steps, int64_t threads, cons
 }
 
 // What the positions of one side of a convolution see of the other side, `taps` of the kernel's at a time.
+template <typename T = bfloat16>
 struct Patches {
-  const bfloat16* data;
+  const T* data;
   int64_t batch, positions, image, channels;  // image: values of one
   std::vector<int64_t> taps = {};             // which of the kernel's
   std::vector<int32_t> at = {};               // [taps, positions]: which value of an image, or -1 outside
   int64_t rows() const { return batch * positions; }
 
   // Where the values from `channel` on lie that 32 rows see through a tap.
-  void find(int64_t row, int64_t tap, int64_t channel, const bfloat16** to) const {
+  void find(int64_t row, int64_t tap, int64_t channel, const T** to) const {
     const int64_t known = std::min(kSide, rows() - row);
-    std::fill(to + known, to + kSide, kZeros);
+    const auto* outside = reinterpret_cast<const T*>(kZeros);
+    std::fill(to + known, to + kSide, outside);
     int64_t position = row % positions;
-    const bfloat16* from = data + row / positions * image + channel;
+    const T* from = data + row / positions * image + channel;
     for (int64_t i = 0, count; i < known; i += count, position = 0, from += image) {
       count = std::min(known - i, positions - position);
       const int32_t* where = at.data() + tap * positions + position;
-      for (int64_t k = 0; k < count; ++k) to[i + k] = where[k] < 0 ? kZeros : from + where[k];
+      for (int64_t k = 0; k < count; ++k) to[i + k] = where[k] < 0 ? outside : from + where[k];
     }
   }
 };
@@ -711,7 +716,7 @@ inline int64_t strips(int64_t n) { return (n + kSide - 1) / kSide; }
 using Place = std::array<int64_t, 3>;
 
 // Adds what each position of a grid sees: stride position + shift, for each shift, in images of `extent`.
-inline void see(const int64_t* grid, const int64_t* stride, const std::vector<Place>& shifts, const int64_t* extent, Patches* p) {
+inline void see(const int64_t* grid, const int64_t* stride, const std::vector<Place>& shifts, const int64_t* extent, Patches<>* p) {
   Place q;
   for (const auto& shift : shifts)
     for (q[0] = 0; q[0] < grid[0]; ++q[0])
@@ -732,8 +737,8 @@ inline Place tap_of(const Window& w, int64_t t) {
 }
 
 // Small positions see the large side at stride position + tap - pad, through every tap.
-inline Patches gathered(const Window& w, const bfloat16* large, int64_t batch, int64_t channels) {
-  Patches p{large, batch, w.small_size(), w.large_size() * channels, channels};
+inline Patches<> gathered(const Window& w, const bfloat16* large, int64_t batch, int64_t channels) {
+  Patches<> p{large, batch, w.small_size(), w.large_size() * channels, channels};
   std::vector<Place> shifts;
   for (int64_t t = 0; t < w.area(); ++t) {
     Place shift = tap_of(w, t);
@@ -746,8 +751,8 @@ inline Patches gathered(const Window& w, const bfloat16* large, int64_t batch, i
 }
 
 // Large positions stride q + phase see the small side at q + (phase + pad - tap) / stride, through the taps for which that is whole.
-inline Patches spread(const Window& w, const Place& phase, const bfloat16* small, int64_t batch, int64_t channels) {
-  Patches p{small, batch, w.small_size(), w.small_size() * channels, channels};
+inline Patches<> spread(const Window& w, const Place& phase, const bfloat16* small, int64_t batch, int64_t channels) {
+  Patches<> p{small, batch, w.small_size(), w.small_size() * channels, channels};
   std::vector<Place> shifts;
   for (int64_t t = 0; t < w.area(); ++t) {
     Place shift = tap_of(w, t);
@@ -769,7 +774,7 @@ inline Patches spread(const Window& w, const Place& phase, const bfloat16* small
 // out(row)[output] = bias[output] + sum over taps of patch(row, tap) . W[tap].
 //   across: W[tap] is [channels, outputs]; otherwise [outputs, channels].
 template <typename Out>
-void patches_times(const Patches& p, const bfloat16* weights, bool across, int64_t outputs, const float* bias, int64_t threads,
+void patches_times(const Patches<>& p, const bfloat16* weights, bool across, int64_t outputs, const float* bias, int64_t threads,
                    const Out& out) {
   const int64_t C = p.channels, taps = p.taps.size();
   auto left = [&](int64_t strip, int64_t step, auto* to) {  // all taps of some channels: what they see overlaps
@@ -802,7 +807,7 @@ void patches_times(const Patches& p, const bfloat16* weights, bool across, int64
 }
 
 // dW[tap, channel, output] = sum over rows of patch(row, tap)[channel] small[row, output].
-inline void filter_gradient(const Patches& p, const bfloat16* small, int64_t outputs, int64_t threads, float* dw) {
+inline void filter_gradient(const Patches<>& p, const bfloat16* small, int64_t outputs, int64_t threads, float* dw) {
   const int64_t C = p.channels, deep = strips(C);
   auto left = [&](int64_t strip, int64_t step, auto* to) {
     const int64_t channel = strip % deep * kSide;
@@ -847,8 +852,11 @@ inline __m256i rounded(__m512 x) {
 #endif
 }
 
-inline void put(__m512 x, float* to) { _mm512_store_ps(to, x); }
-inline void put(__m512 x, bfloat16* to) { _mm256_store_si256(reinterpret_cast<__m256i*>(to), rounded(x)); }
+inline __m512 take(const float* from, __mmask16 mask) { return _mm512_maskz_loadu_ps(mask, from); }
+inline __m512 take(const bfloat16* from, __mmask16 mask) { return widened(_mm256_maskz_loadu_epi16(mask, from)); }
+
+inline void put(__m512 x, float* to, __mmask16 mask = 0xffff) { _mm512_mask_storeu_ps(to, mask, x); }
+inline void put(__m512 x, bfloat16* to, __mmask16 mask = 0xffff) { _mm256_mask_storeu_epi16(to, mask, rounded(x)); }
 
 // Calls each(i) for the first of every three values along each axis of [3^axes], with the step to the second.
 template <int axes, int step = 1, typename Each>
@@ -860,8 +868,8 @@ inline void for_triples(const Each& each) {
 
 // Lays out the values that 32 tiles are products of, [3^axes, 32, 32], each `apart` from the last: along an axis
 // (x0 - x1, x1, x2 - x1) of 3 values, (x0, x0 + x1, x1) of 2.
-template <int axes, int values, typename Value>
-void lay_out(const bfloat16* const (*lines)[kSide], int64_t count, int64_t apart, Value* to) {
+template <int axes, int values, typename T, typename Value>
+void lay_out(const T* const (*lines)[kSide], int64_t count, int64_t apart, Value* to) {
   constexpr int seen = power(3, axes);
   for (int64_t i = 0; i < kSide; ++i)
     for (int64_t half = 0; half < kSide; half += kHalf, to += kHalf) {
@@ -870,7 +878,7 @@ void lay_out(const bfloat16* const (*lines)[kSide], int64_t count, int64_t apart
 #pragma GCC unroll 27
       for (int line = 0; line < power(values, axes); ++line) {
         const int at = values == 3 ? line : 2 * corner(line);
-        x[at] = widened(_mm256_maskz_loadu_epi16(mask, lines[line][i] + half));
+        x[at] = take(lines[line][i] + half, mask);
       }
       for_triples<axes>([&](int first, int step) {
         if (values == 3) {
@@ -886,8 +894,8 @@ void lay_out(const bfloat16* const (*lines)[kSide], int64_t count, int64_t apart
 }
 
 // The same across the depth, as `multiply` wants it.
-template <int axes, int values>
-void lay_out_across(const bfloat16* const (*lines)[kSide], int64_t count, int64_t apart, bool, float* to) {
+template <int axes, int values, typename T>
+void lay_out_across(const T* const (*lines)[kSide], int64_t count, int64_t apart, bool, float* to) {
   lay_out<axes, values>(lines, count, apart, to);
 }
 
@@ -912,8 +920,9 @@ inline void add_up(__m512* m) {
 }
 
 // Where what tiles give is put: in images of `image` values from `data` on, at [tiles, 2^axes] values.
+template <typename T>
 struct Outputs {
-  bfloat16* data;
+  T* data;
   int64_t image, tiles;
   std::vector<int64_t> at = {};
 };
@@ -924,31 +933,34 @@ void lay_out_sum(const float* kernel, bool across, const std::vector<int64_t>& t
                  int64_t channel, Value* to) {
   const int64_t lines = across ? channels : outputs, length = across ? outputs : channels;
   const int64_t line = across ? channel : output, from = across ? output : channel;
-  alignas(64) bfloat16 sums[kStep] = {};
-  const bfloat16* rows[kSide];
-  for (int64_t i = 0; i < kSide; ++i) {
-    rows[i] = sums + i * kSide;
-    for (int64_t half = 0; half < kSide && line + i < lines; half += kHalf) {
+  alignas(64) Value sums[kSide][kSide] = {};
+  for (int64_t i = 0; i < kSide && line + i < lines; ++i)
+    for (int64_t half = 0; half < kSide; half += kHalf) {
       const auto mask = static_cast<__mmask16>(low_bits(length - from - half));
       __m512 sum = _mm512_setzero_ps();
-      for (int64_t tap : taps)
-        sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, kernel + (tap * lines + line + i) * length + from + half));
-      put(sum, sums + i * kSide + half);
+      for (int64_t tap : taps) sum = _mm512_add_ps(sum, take(kernel + (tap * lines + line + i) * length + from + half, mask));
+      put(sum, sums[i] + half);
     }
+  if constexpr (std::is_same_v<Value, float>) {
+    for (int64_t i = 0; i < kSide; ++i)
+      for (int64_t k = 0; k < kSide; ++k) to[i * kSide + k] = across ? sums[i][k] : sums[k][i];
+  } else {
+    const bfloat16* rows[kSide];
+    for (int64_t i = 0; i < kSide; ++i) rows[i] = sums[i];
+    if (across)
+      pack_across(rows, kSide, false, to);
+    else
+      pack_along(rows, kSide, false, to);
   }
-  if (across)
-    pack_across(rows, kSide, false, to);
-  else
-    pack_along(rows, kSide, false, to);
 }
 
 // What tiles make of the windows of some images: the sum over these of a product for each place of a window.
 //   windows: of each image, [3^axes] places of the tiles.
 //   kernel [taps, outputs, channels], if across [taps, channels, outputs].
 //   taps(image, place): those of the kernel whose sum a place of a window is multiplied by.
-template <typename Value, int axes, typename Taps>
-void winograd_of(const std::vector<Patches>& windows, const float* kernel, bool across, const Taps& taps, int64_t outputs,
-                 const float* bias, int64_t threads, const Outputs& out) {
+template <typename Value, int axes, typename T, typename Taps>
+void winograd_of(const std::vector<Patches<T>>& windows, const float* kernel, bool across, const Taps& taps, int64_t outputs,
+                 const float* bias, int64_t threads, const Outputs<T>& out) {
   constexpr int seen = power(3, axes), places = power(2, axes);
   constexpr int64_t at_once = kAtOnce<Value>;
   const int64_t C = windows[0].channels, deep = strips(C), steps = windows.size() * deep, run = steps * kStep;
@@ -971,7 +983,7 @@ void winograd_of(const std::vector<Patches>& windows, const float* kernel, bool 
       for (int64_t strip = 0; strip < strips(count); ++strip)
         for (int64_t step = 0; step < steps; ++step) {
           const int64_t channel = step % deep * kSide;
-          const bfloat16* lines[seen][kSide];
+          const T* lines[seen][kSide];
           for (int tap = 0; tap < seen; ++tap) windows[step / deep].find(row + strip * kSide, tap, channel, lines[tap]);
           lay_out<axes, 3>(lines, C - channel, run, lefts.get() + strip * seen * run + step * kStep);
         }
@@ -996,7 +1008,7 @@ void winograd_of(const std::vector<Patches>& windows, const float* kernel, bool 
 #pragma GCC unroll 8
             for (int place = 0; place < places; ++place) {
               const __m512 sum = _mm512_add_ps(y[corner(place)], added);
-              _mm256_mask_storeu_epi16(out.data + image * out.image + at[place] + output, mask, rounded(sum));
+              put(sum, out.data + image * out.image + at[place] + output, mask);
             }
           }
         }
@@ -1005,11 +1017,12 @@ void winograd_of(const std::vector<Patches>& windows, const float* kernel, bool 
   });
 }
 
-template <int axes, typename Taps>
-void winograd(const std::vector<Patches>& windows, const float* kernel, bool across, const Taps& taps, int64_t outputs,
-              const float* bias, int64_t threads, const Outputs& out) {
+template <int axes, typename T, typename Taps>
+void winograd(const std::vector<Patches<T>>& windows, const float* kernel, bool across, const Taps& taps, int64_t outputs,
+              const float* bias, int64_t threads, const Outputs<T>& out) {
 #ifdef __AVX512BF16__
-  if (by_pairs()) return winograd_of<bfloat16, axes>(windows, kernel, across, taps, outputs, bias, threads, out);
+  if constexpr (std::is_same_v<T, bfloat16>)
+    if (by_pairs()) return winograd_of<bfloat16, axes>(windows, kernel, across, taps, outputs, bias, threads, out);
 #endif
   winograd_of<float, axes>(windows, kernel, across, taps, outputs, bias, threads, out);
 }
@@ -1043,11 +1056,11 @@ inline int64_t value_at(const Place& place, const int64_t* extent, int64_t chann
   return at * channels;
 }
 
-template <int axes, int count = 3>
-Patches windows_of(const int64_t* grid, const std::array<Steps, 3>& steps, const bfloat16* data, int64_t batch, const int64_t* extent,
+template <int axes, int count = 3, typename T>
+Patches<T> windows_of(const int64_t* grid, const std::array<Steps, 3>& steps, const T* data, int64_t batch, const int64_t* extent,
                    int64_t channels) {
   const int64_t tiles = grid[0] * grid[1] * grid[2];
-  Patches p{data, batch, tiles, extent[0] * extent[1] * extent[2] * channels, channels};
+  Patches<T> p{data, batch, tiles, extent[0] * extent[1] * extent[2] * channels, channels};
   p.at.resize(tiles * power(count, axes));
   for_places<axes>(grid, count, steps, [&](int64_t tile, int64_t tap, const Place& place) {
     p.at[tap * tiles + tile] = value_at(place, extent, channels);
@@ -1055,9 +1068,9 @@ Patches windows_of(const int64_t* grid, const std::array<Steps, 3>& steps, const
   return p;
 }
 
-template <int axes>
-Outputs outputs_of(const int64_t* grid, const std::array<Steps, 3>& steps, bfloat16* data, const int64_t* extent, int64_t channels) {
-  Outputs out{data, extent[0] * extent[1] * extent[2] * channels, grid[0] * grid[1] * grid[2]};
+template <int axes, typename T>
+Outputs<T> outputs_of(const int64_t* grid, const std::array<Steps, 3>& steps, T* data, const int64_t* extent, int64_t channels) {
+  Outputs<T> out{data, extent[0] * extent[1] * extent[2] * channels, grid[0] * grid[1] * grid[2]};
   for_places<axes>(grid, 2, steps, [&](int64_t, int64_t, const Place& at) { out.at.push_back(value_at(at, extent, channels)); });
   return out;
 }
@@ -1081,8 +1094,8 @@ Sum taps_at(int64_t count, int64_t place, const Along& along) {
 //   m0 = (x0 - x1) dy0,   m1 = x1 (dy0 + dy1),   m2 = (x2 - x1) dy1.
 //   windows: [3^axes] places of x, parts: [2^axes] of dy.
 //   to(part): where the gradient of a part [2^axes] of the kernel goes, [channels of dy, channels of x].
-template <typename Value, int axes, typename To>
-void winograd_filter_of(const Patches& windows, const Patches& parts, int64_t threads, const To& to) {
+template <typename Value, int axes, typename T, typename To>
+void winograd_filter_of(const Patches<T>& windows, const Patches<T>& parts, int64_t threads, const To& to) {
   constexpr int seen = power(3, axes);
   constexpr int64_t at_once = kAtOnce<Value>;
   const int64_t outputs = parts.channels, inputs = windows.channels, steps = strips(windows.rows());
@@ -1090,7 +1103,7 @@ void winograd_filter_of(const Patches& windows, const Patches& parts, int64_t th
   const auto run_of = [&](int64_t strip, int64_t k0) { return lefts.get() + (strip * steps + k0) * seen * kStep; };
   parallel_for(strips(outputs) * steps, threads, [&](int64_t which) {
     const int64_t strip = which / steps, step = which % steps, k0 = step / at_once * at_once, count = std::min(at_once, steps - k0);
-    const bfloat16* lines[power(2, axes)][kSide];
+    const T* lines[power(2, axes)][kSide];
     for (int part = 0; part < power(2, axes); ++part) parts.find(step * kSide, part, strip * kSide, lines[part]);
     lay_out_across<axes, 2>(lines, outputs - strip * kSide, count * kStep, true, run_of(strip, k0) + (step - k0) * kStep);
   });
@@ -1100,7 +1113,7 @@ void winograd_filter_of(const Patches& windows, const Patches& parts, int64_t th
     for (int64_t k0 = 0; k0 < steps; k0 += at_once) {
       const int64_t count = std::min(at_once, steps - k0);
       for (int64_t k = 0; k < count; ++k) {
-        const bfloat16* lines[seen][kSide];
+        const T* lines[seen][kSide];
         for (int place = 0; place < seen; ++place) windows.find((k0 + k) * kSide, place, column * kSide, lines[place]);
         lay_out_across<axes, 3>(lines, inputs - column * kSide, count * kStep, false, rights.get() + k * kStep);
       }
@@ -1126,14 +1139,14 @@ void winograd_filter_of(const Patches& windows, const Patches& parts, int64_t th
 
 // Enlarging x 2 and convolving with three taps k: along an axis, x[m - 1 ... m + 1] with a = k[2], a + b = the sum of k and b = k[0]
 // gives y[2 m] and y[2 m + 1].
-template <int axes>
-void enlarge(int64_t batch, const int64_t* small, const int64_t* large, int64_t channels, const bfloat16* x, const float* kernel,
-             int64_t outputs, const float* bias, int64_t threads, bfloat16* y) {
+template <int axes, typename T>
+void enlarge(int64_t batch, const int64_t* small, const int64_t* large, int64_t channels, const T* x, const float* kernel,
+             int64_t outputs, const float* bias, int64_t threads, T* y) {
   const Steps seen{1, -1, 1}, given{2, 0, 1};
   const auto taps = [](int64_t, int64_t place) {
     return taps_at<axes>(3, place, [](int64_t, int64_t at) { return at == 0 ? Sum{2} : at == 1 ? Sum{0, 1, 2} : Sum{0}; });
   };
-  winograd<axes>({windows_of<axes>(small, {seen, seen, seen}, x, batch, small, channels)}, kernel, false, taps, outputs, bias, threads,
+  winograd<axes>(std::vector{windows_of<axes>(small, {seen, seen, seen}, x, batch, small, channels)}, kernel, false, taps, outputs, bias, threads,
                  outputs_of<axes>(small, {given, given, given}, y, large, outputs));
 }
 
@@ -1158,9 +1171,9 @@ inline std::array<Steps, 3> given_in(int64_t phase) {
 
 // A transposed convolution of stride 2 with four taps k: along an axis, for p in {0, 1}, x[2 m - 1 + p ... 2 m + 1 + p] with
 // a = k[3 - p], b = k[1 - p] gives y[4 m + p] and y[4 m + 2 + p].
-template <int axes>
-void winograd_spread(int64_t batch, const int64_t* small, const int64_t* large, int64_t channels, const bfloat16* x,
-                     const float* kernel, int64_t outputs, const float* bias, int64_t threads, bfloat16* y) {
+template <int axes, typename T>
+void winograd_spread(int64_t batch, const int64_t* small, const int64_t* large, int64_t channels, const T* x,
+                     const float* kernel, int64_t outputs, const float* bias, int64_t threads, T* y) {
   const auto grid = halved<axes>(small);
   for (int64_t phase = 0; phase < power(2, axes); ++phase) {
     const auto taps = [&](int64_t, int64_t place) {
@@ -1169,14 +1182,14 @@ void winograd_spread(int64_t batch, const int64_t* small, const int64_t* large, 
         return at == 0 ? Sum{3 - p} : at == 1 ? Sum{1 - p, 3 - p} : Sum{1 - p};
       });
     };
-    winograd<axes>({windows_of<axes>(grid.data(), seen_in(phase), x, batch, small, channels)}, kernel, false, taps, outputs, bias, threads,
+    winograd<axes>(std::vector{windows_of<axes>(grid.data(), seen_in(phase), x, batch, small, channels)}, kernel, false, taps, outputs, bias, threads,
                    outputs_of<axes>(grid.data(), given_in(phase), y, large, outputs));
   }
 }
 
 // The gradient of its kernel, [4^axes, outputs, inputs].
-template <int axes>
-void winograd_filter(int64_t batch, const int64_t* small, const int64_t* large, const bfloat16* dy, int64_t outputs, const bfloat16* x,
+template <int axes, typename T>
+void winograd_filter(int64_t batch, const int64_t* small, const int64_t* large, const T* dy, int64_t outputs, const T* x,
                      int64_t inputs, int64_t threads, float* dkernel) {
   const auto grid = halved<axes>(small);
   for (int64_t phase = 0; phase < power(2, axes); ++phase) {
@@ -1188,10 +1201,11 @@ void winograd_filter(int64_t batch, const int64_t* small, const int64_t* large, 
       return dkernel + tap * outputs * inputs;
     };
 #ifdef __AVX512BF16__
-    if (by_pairs()) {
-      winograd_filter_of<bfloat16, axes>(windows, parts, threads, to);
-      continue;
-    }
+    if constexpr (std::is_same_v<T, bfloat16>)
+      if (by_pairs()) {
+        winograd_filter_of<bfloat16, axes>(windows, parts, threads, to);
+        continue;
+      }
 #endif
     winograd_filter_of<float, axes>(windows, parts, threads, to);
   }
@@ -1199,11 +1213,11 @@ void winograd_filter(int64_t batch, const int64_t* small, const int64_t* large, 
 
 // The convolution that is its gradient: along an axis, summed over p, x[4 m - p], x[4 m - p + 2] and x[4 m - p + 4] with
 // a = k[1 - p], b = k[3 - p] give y[2 m] and y[2 m + 1].
-template <int axes>
-void winograd_gather(int64_t batch, const int64_t* small, const int64_t* large, int64_t channels, const bfloat16* x,
-                     const float* kernel, int64_t outputs, const float* bias, int64_t threads, bfloat16* y) {
+template <int axes, typename T>
+void winograd_gather(int64_t batch, const int64_t* small, const int64_t* large, int64_t channels, const T* x,
+                     const float* kernel, int64_t outputs, const float* bias, int64_t threads, T* y) {
   const auto grid = halved<axes>(small);
-  std::vector<Patches> windows;
+  std::vector<Patches<T>> windows;
   for (int64_t phase = 0; phase < power(2, axes); ++phase) {
     std::array<Steps, 3> seen;
     for (int i = 0; i < 3; ++i) seen[i] = {4, -second(phase, i), 2};
@@ -1505,7 +1519,7 @@ void filter_gradient_op(const Attributes& a, Call& call) {  // large [B, large..
 enum class Way { enlarge, spread, gather };
 
 // x [B, d..., C], weights [taps..., N, C], to gather [taps..., C, N], bias [N].
-template <Way way>
+template <Way way, typename T>
 void winograd_op(const Attributes& a, Call& call) {
   constexpr bool to_large = way != Way::gather;
   auto shape = call.shape(0);
@@ -1522,19 +1536,20 @@ void winograd_op(const Attributes& a, Call& call) {
     shape[i] = (to_large ? large : small)[2 - axes + i];
   }
   shape.back() = outputs;
-  bfloat16* y = call.out<bfloat16>(shape);
+  T* y = call.out<T>(shape);
   const auto run = [&](auto* enlarge, auto* spread, auto* gather) {
     const auto chosen = way == Way::enlarge ? enlarge : way == Way::spread ? spread : gather;
-    chosen(batch, small, large, channels, call.in<bfloat16>(0), call.in<float>(1), outputs, call.in<float>(2), a.threads, y);
+    chosen(batch, small, large, channels, call.in<T>(0), call.in<float>(1), outputs, call.in<float>(2), a.threads, y);
   };
   if (axes == 1)
-    run(enlarge<1>, winograd_spread<1>, winograd_gather<1>);
+    run(enlarge<1, T>, winograd_spread<1, T>, winograd_gather<1, T>);
   else if (axes == 2)
-    run(enlarge<2>, winograd_spread<2>, winograd_gather<2>);
+    run(enlarge<2, T>, winograd_spread<2, T>, winograd_gather<2, T>);
   else
-    run(enlarge<3>, winograd_spread<3>, winograd_gather<3>);
+    run(enlarge<3, T>, winograd_spread<3, T>, winograd_gather<3, T>);
 }
 
+template <typename T>
 void winograd_filter_op(const Attributes& a, Call& call) {  // large [B, 2 d..., C], small [B, d..., N]
   const auto shape = call.shape(0);
   auto expected = shape;
@@ -1552,8 +1567,8 @@ void winograd_filter_op(const Attributes& a, Call& call) {  // large [B, 2 d...,
     std::fill_n(dw, taps * channels * outputs, 0.f);
     return;
   }
-  const auto run = axes == 1 ? winograd_filter<1> : axes == 2 ? winograd_filter<2> : winograd_filter<3>;
-  run(shape[0], small, large, call.in<bfloat16>(0), channels, call.in<bfloat16>(1), outputs, a.threads, dw);
+  const auto run = axes == 1 ? winograd_filter<1, T> : axes == 2 ? winograd_filter<2, T> : winograd_filter<3, T>;
+  run(shape[0], small, large, call.in<T>(0), channels, call.in<T>(1), outputs, a.threads, dw);
 }
 #endif
 
@@ -1640,11 +1655,11 @@ __attribute__((constructor)) void add_ops() {
   if (may_multiply()) {
 #ifndef HOLOTF_TILES
     const std::vector<const char*> inputs = {"x: T", "weights: float", "bias: float"};
-    add_op("HolotfEnlarge", inputs, {"y: T"}, {}, compute<nullptr, winograd_op<Way::enlarge>>, "T: {bfloat16}");
-    add_op("HolotfWinogradSpread", inputs, {"y: T"}, {}, compute<nullptr, winograd_op<Way::spread>>, "T: {bfloat16}");
-    add_op("HolotfWinogradFilter", {"large: T", "small: T"}, {"dweights: float"}, {}, compute<nullptr, winograd_filter_op>,
-           "T: {bfloat16}");
-    add_op("HolotfWinogradGather", inputs, {"y: T"}, {}, compute<nullptr, winograd_op<Way::gather>>, "T: {bfloat16}");
+    add_op("HolotfEnlarge", inputs, {"y: T"}, {}, compute<winograd_op<Way::enlarge, float>, winograd_op<Way::enlarge, bfloat16>>);
+    add_op("HolotfWinogradSpread", inputs, {"y: T"}, {}, compute<winograd_op<Way::spread, float>, winograd_op<Way::spread, bfloat16>>);
+    add_op("HolotfWinogradFilter", {"large: T", "small: T"}, {"dweights: float"}, {},
+           compute<winograd_filter_op<float>, winograd_filter_op<bfloat16>>);
+    add_op("HolotfWinogradGather", inputs, {"y: T"}, {}, compute<winograd_op<Way::gather, float>, winograd_op<Way::gather, bfloat16>>);
 #endif
     add_op("HolotfDifferences", {"large: T"}, {"small: T"}, {}, compute<nullptr, differences_op>, "T: {bfloat16}");
     const std::vector<const char*> window = {"kernel: int", "stride: int", "pad: int"};
