@@ -186,7 +186,7 @@ def flops_of(op: tf.Operation) -> int:
     if op.type == "HolotfWinogradGather":  # x [B, large.., C], kernel [.., C, N]
         image, kernel = op.inputs[:2]
         return 2 * _elements(image) // 2 ** (image.shape.rank - 2) * 3 ** (image.shape.rank - 2) * kernel.shape[-1]
-    if op.type == "HolotfWinogradFilter":
+    if op.type == "HolotfWinogradFilter":  # [B, large.., C], [B, small.., N]
         large, small = op.inputs
         return 2 * _elements(small) * 3 ** (large.shape.rank - 2) * large.shape[-1]
     return 0

@@ -28,22 +28,34 @@ needs_convolutions = pytest.mark.skipif(
     ids=["strided", "transposed"],
 )
 def test_our_convolutions_count_as_those_they_stand_for(function, x, kernel):
-    def flops():
-        @tf.function(autograph=False)
-        def both(x, w):
-            with tf.GradientTape() as tape:
-                tape.watch([x, w])
-                y = function(x, w)
-            return tape.gradient(y, [x, w], y)
-
-        return measure.work(both.get_concrete_function(tf.TensorSpec(x, tf.bfloat16), tf.TensorSpec(kernel, tf.bfloat16)))[0]
-
-    ours = flops()
+    ours = flops(function, x, kernel)
     with native.off():
-        theirs = flops()
+        theirs = flops(function, x, kernel)
     assert {name for name in ours if name.startswith("Holotf")}
     positions = 3 * 4 * 4 if len(x) == 4 else 3 * 4 * 4 * 4  # of the small side
     assert sum(ours.values()) == sum(theirs.values()) == 3 * 2 * positions * tf.TensorShape(kernel).num_elements()
+
+
+def flops(function, x, kernel):
+    """{op type: FLOPs} of a function of bfloat16 tensors of these shapes and its gradients."""
+
+    @tf.function(autograph=False)
+    def both(x, w):
+        with tf.GradientTape() as tape:
+            tape.watch([x, w])
+            y = function(x, w)
+        return tape.gradient(y, [x, w], y)
+
+    return measure.work(both.get_concrete_function(tf.TensorSpec(x, tf.bfloat16), tf.TensorSpec(kernel, tf.bfloat16)))[0]
+
+
+@pytest.mark.skipif(not hasattr(native.kernels(), "holotf_enlarge"), reason="needs vectors of 512 bits and no tiles")
+@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize(("function", "taps"), [(convolution.conv_transpose, 4), (convolution.up_conv, 3)])
+def test_fewer_products_count_as_what_is_multiplied(function, taps, axes):
+    """Three along each axis at each position of the small side, forward and in both gradients."""
+    counted = flops(lambda x, w: function(x, w, tf.zeros(64)), (3, *[8] * axes, 32), (*[taps] * axes, 64, 32))
+    assert sum(counted.values()) == 3 * 2 * 3 * 8**axes * 3**axes * 32 * 64
 
 
 @needs_convolutions

@@ -110,9 +110,10 @@ def spread(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, stride: int, ops: t
 
         def gradient(upstream):
             dkernel = _filter(upstream, x, kernel, stride, ops, fewer)
-            sums = _sums(upstream)  # [B, O]
             if x.dtype == tf.bfloat16:
-                sums = native.differentiable(lambda g: ops.holotf_sums(x=g, threads=window["threads"]), _sums)(upstream)
+                sums = native.differentiable(lambda g: ops.holotf_sums(x=g, threads=window["threads"]), _sums)(upstream)  # [B, O]
+            else:
+                sums = _sums(upstream)
             with tf.control_dependencies([dkernel]):  # else upstream and x stay in memory while the layers below go on
                 dx = native.differentiable(to_input, lambda g, k: _gather(g, tf.cast(k, g.dtype), stride))(upstream, kernel)
             dbias = tf.reduce_sum(tf.ensure_shape(sums, [x.shape[0], outputs]), axis=0)

@@ -895,18 +895,18 @@ void lay_out(const T* const (*lines)[kSide], int64_t count, int64_t apart, Value
 
 // The same across the depth, as `multiply` wants it.
 template <int axes, int values, typename T>
-void lay_out_across(const T* const (*lines)[kSide], int64_t count, int64_t apart, bool, float* to) {
+void lay_out_across(const T* const (*lines)[kSide], int64_t count, int64_t apart, float* to) {
   lay_out<axes, values>(lines, count, apart, to);
 }
 
 template <int axes, int values>
-void lay_out_across(const bfloat16* const (*lines)[kSide], int64_t count, int64_t apart, bool left, bfloat16* to) {
+void lay_out_across(const bfloat16* const (*lines)[kSide], int64_t count, int64_t apart, bfloat16* to) {
   alignas(64) bfloat16 laid_out[power(3, axes)][kSide][kSide];
   lay_out<axes, values>(lines, count, kStep, laid_out[0][0]);
   for (int64_t place = 0; place < power(3, axes); ++place) {
     const bfloat16* rows[kSide];
     for (int64_t i = 0; i < kSide; ++i) rows[i] = laid_out[place][i];
-    pack_across(rows, kSide, left, to + place * apart);
+    pack_across(rows, kSide, false, to + place * apart);
   }
 }
 
@@ -1105,7 +1105,7 @@ void winograd_filter_of(const Patches<T>& windows, const Patches<T>& parts, int6
     const int64_t strip = which / steps, step = which % steps, k0 = step / at_once * at_once, count = std::min(at_once, steps - k0);
     const T* lines[power(2, axes)][kSide];
     for (int part = 0; part < power(2, axes); ++part) parts.find(step * kSide, part, strip * kSide, lines[part]);
-    lay_out_across<axes, 2>(lines, outputs - strip * kSide, count * kStep, true, run_of(strip, k0) + (step - k0) * kStep);
+    lay_out_across<axes, 2>(lines, outputs - strip * kSide, count * kStep, run_of(strip, k0) + (step - k0) * kStep);
   });
   parallel_for(strips(inputs), threads, [&](int64_t column) {
     const auto rights = room<Value>(seen * at_once * kStep);
@@ -1115,7 +1115,7 @@ void winograd_filter_of(const Patches<T>& windows, const Patches<T>& parts, int6
       for (int64_t k = 0; k < count; ++k) {
         const T* lines[seen][kSide];
         for (int place = 0; place < seen; ++place) windows.find((k0 + k) * kSide, place, column * kSide, lines[place]);
-        lay_out_across<axes, 3>(lines, inputs - column * kSide, count * kStep, false, rights.get() + k * kStep);
+        lay_out_across<axes, 3>(lines, inputs - column * kSide, count * kStep, rights.get() + k * kStep);
       }
       for (int64_t place = 0; place < seen; ++place)
         for (int64_t strip = 0; strip < strips(outputs); ++strip)
