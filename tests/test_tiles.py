@@ -1,4 +1,4 @@
-"""Convolutions of bfloat16 on the processor's matrix tiles or vectors, against TensorFlow's.
+"""Convolutions on the processor's matrix tiles or vectors, against TensorFlow's.
 
 `test_native.py` runs this file on those that the processor's own build does not use, emulated tiles among them; by hand,
 `CXX="g++ -DHOLOTF_EMULATE_TILES" python -m pytest tests/test_tiles.py`.
@@ -116,8 +116,7 @@ def test_a_sum_of_nothing_is_zero():
     np.testing.assert_array_equal(
         ops.holotf_filter_gradient(**images, kernel=4, stride=2, pad=1, threads=2), np.zeros([16 * 40, 33])
     )
-    if ops.convolutions != "tiles":
-        np.testing.assert_array_equal(ops.holotf_winograd_filter(**images, threads=2), np.zeros([16 * 40, 33]))
+    np.testing.assert_array_equal(ops.holotf_winograd_filter(**images, threads=2), np.zeros([16 * 40, 33]))
 
 
 @pytest.mark.parametrize("function", [convolution.conv2d, convolution.conv_transpose])
@@ -170,7 +169,7 @@ def test_differences_are_those_of_the_formula():
 
 
 def test_the_kernels_do_convolve():
-    """Each by what is fastest: on vectors Winograd's products, on those of pairs oneDNN where these do not help."""
+    """Each by what is fastest: by vectors Winograd's products, and by those of pairs oneDNN's where these do not help."""
 
     def ours(function, *shapes, dtype=tf.bfloat16):
         traced = tf.function(lambda *t: value_and_gradients_of(function, *t))
@@ -189,7 +188,7 @@ def test_the_kernels_do_convolve():
     way = native.kernels().convolutions
     products = set() if way == "vectors of bfloat16" else {"Gather", "Spread"}
     few = {"WinogradSpread", "WinogradGather", "WinogradFilter"}
-    assert ours(transposed, (1, 8, 8, 8), (4, 4, 9, 8), dtype=tf.float32) == (few if way != "tiles" else set())
+    assert ours(transposed, (1, 8, 8, 8), (4, 4, 9, 8), dtype=tf.float32) == few
     assert ours(transposed, (1, 8, 6, 8), (4, 4, 9, 8), dtype=tf.float32) == set()
     assert ours(transposed, (1, 8, 8, 8), (4, 4, 9, 8)) == (few if way != "tiles" else products | {"FilterGradient"})
     assert ours(transposed, (1, 8, 6, 8), (4, 4, 9, 8)) == products | {"FilterGradient"}
@@ -199,6 +198,7 @@ def test_the_kernels_do_convolve():
     assert ours(lambda *t: convolution.up_conv(*t, tf.zeros(9)), (1, 4, 4, 8), (3, 3, 9, 8)) == (
         enlarged if way != "tiles" else products | {"FilterGradient"}
     )
+    assert ours(lambda *t: convolution.up_conv(*t, tf.zeros(9)), (1, 4, 4, 8), (3, 3, 9, 8), dtype=tf.float32) == {"Enlarge"}
 
 
 @pytest.mark.parametrize(

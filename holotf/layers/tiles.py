@@ -11,8 +11,8 @@ image, and it lays patches out in memory; on Intel's processors without tiles, i
 those of float32. Ours read the patches where they lie, and widen them to float32 where that is faster. On AMD's, where oneDNN
 multiplies as fast as can be, spread and gather are its own.
 
-Without tiles, transposed convolutions of stride 2 take fewer products, of bfloat16 and float32: 9 for 16 in two dimensions and 27
-for 64 in three (Winograd 1980; Lavin and Gray, arXiv 1509.09308). Sums and differences of neighbours, rounded to bfloat16 where
+By vectors, transposed convolutions of stride 2 take fewer products, of float32 and without tiles of bfloat16: 9 for 16 in two
+dimensions and 27 for 64 in three (Winograd 1980; Lavin and Gray, arXiv 1509.09308). Sums and differences of neighbours, rounded to bfloat16 where
 that is what is multiplied, cost some precision: an error of 0.5 % in 2D and 0.7 % in 3D, root mean square, where rounding the
 result alone is 0.17 %; in float32 it is below 4e-6.
 """
@@ -52,9 +52,9 @@ def faster_wide(x: tf.Tensor, kernel: tf.Tensor) -> types.ModuleType | None:
 
 
 def faster_enlarged(x: tf.Tensor, kernel: tf.Tensor) -> types.ModuleType | None:
-    """The op library where `spread_enlarged` is faster than `spread`: for three taps, without tiles; or None."""
+    """The op library where `spread_enlarged` is faster than `spread`: for three taps, of bfloat16 without tiles; or None."""
     ops = native.kernels(x, kernel)
-    return ops if hasattr(ops, "holotf_enlarge") and kernel.shape[0] == 3 and min(kernel.shape[-2:]) >= _NARROW else None
+    return ops if _vectors(x, ops) and kernel.shape[0] == 3 and min(kernel.shape[-2:]) >= _NARROW else None
 
 
 def twice(kernel: tf.Tensor) -> tf.Tensor:
@@ -269,7 +269,12 @@ def gather_wide(x: tf.Tensor, kernel: tf.Tensor, ops: types.ModuleType) -> tf.Te
 def _fewer(x, kernel, stride, ops):
     """Whether a transposed convolution is one of fewer products."""
     fits = stride == 2 and kernel.shape[0] == 4 and all(d % 2 == 0 and d >= _LONG for d in x.shape[1:-1])
-    return fits and hasattr(ops, "holotf_winograd_spread")
+    return fits and _vectors(x, ops)
+
+
+def _vectors(x, ops):
+    """Whether vectors are what multiplies x: tiles multiply bfloat16 faster than differences of it can be laid out."""
+    return ops is not None and bool(ops.convolutions) and (x.dtype == tf.float32 or ops.convolutions != "tiles")
 
 
 def _window(kernel, stride):

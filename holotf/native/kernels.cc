@@ -37,6 +37,9 @@
 #elif defined(__AMX_BF16__) && !defined(HOLOTF_NO_TILES)
 #define HOLOTF_TILES
 #endif
+#if defined(__AVX512BF16__) && !defined(HOLOTF_TILES)
+#define HOLOTF_MAY_PAIR
+#endif
 #if defined(HOLOTF_TILES) || defined(__AVX512BW__)
 #define HOLOTF_CONVOLUTIONS
 #include <immintrin.h>
@@ -495,11 +498,13 @@ inline void end() {
   fence();
 }
 
-#else  // vectors
+#else
 
 bool may_multiply() { return true; }
 inline void begin() {}
 inline void end() {}
+
+#endif  // HOLOTF_TILES
 
 constexpr int kRows = 8, kHalf = 16;
 
@@ -568,7 +573,7 @@ inline void pack_along(const bfloat16* const* rows, int64_t count, bool left, fl
   }
 }
 
-#ifdef __AVX512BF16__
+#ifdef HOLOTF_MAY_PAIR
 // Whether factors stay in bfloat16, to be multiplied a pair of values at a time: twice as fast as the above on AMD's processors, half as
 // fast on Intel's.
 inline bool by_pairs() {
@@ -607,8 +612,6 @@ __attribute__((noinline)) void multiply(const bfloat16* left, const bfloat16* ri
   });
 }
 #endif
-
-#endif  // HOLOTF_TILES
 
 // Memory for so many values.
 template <typename Value>
@@ -680,7 +683,7 @@ void product(int64_t rows, int64_t columns, int64_t steps, int64_t threads, cons
 #ifdef HOLOTF_TILES
   product_of<bfloat16, across>(rows, columns, steps, threads, left, right, finish);
 #else
-#ifdef __AVX512BF16__
+#ifdef HOLOTF_MAY_PAIR
   if (by_pairs()) return product_of<bfloat16, across>(rows, columns, steps, threads, left, right, finish);
 #endif
   product_of<float, across>(rows, columns, steps, threads, left, right, finish);
@@ -829,7 +832,6 @@ inline void filter_gradient(const Patches<>& p, const bfloat16* small, int64_t o
           });
 }
 
-#ifndef HOLOTF_TILES
 // Filters of two taps by fewer products (Winograd 1980, F(2, 2)). Along an axis, two neighbours are sums of two of three products:
 //   y0 = a x0 + b x1 = a (x0 - x1) + (a + b) x1,   y1 = a x1 + b x2 = (a + b) x1 + b (x2 - x1).
 // A window of 3^axes places gives a tile of 2^axes; of either, the last axis is the first digit.
@@ -1020,7 +1022,7 @@ void winograd_of(const std::vector<Patches<T>>& windows, const float* kernel, bo
 template <int axes, typename T, typename Taps>
 void winograd(const std::vector<Patches<T>>& windows, const float* kernel, bool across, const Taps& taps, int64_t outputs,
               const float* bias, int64_t threads, const Outputs<T>& out) {
-#ifdef __AVX512BF16__
+#ifdef HOLOTF_MAY_PAIR
   if constexpr (std::is_same_v<T, bfloat16>)
     if (by_pairs()) return winograd_of<bfloat16, axes>(windows, kernel, across, taps, outputs, bias, threads, out);
 #endif
@@ -1200,7 +1202,7 @@ void winograd_filter(int64_t batch, const int64_t* small, const int64_t* large, 
       for (int64_t axis = axes - 1; axis >= 0; --axis) tap = 4 * tap + 3 - (phase >> axis & 1) - 2 * (part >> axis & 1);
       return dkernel + tap * outputs * inputs;
     };
-#ifdef __AVX512BF16__
+#ifdef HOLOTF_MAY_PAIR
     if constexpr (std::is_same_v<T, bfloat16>)
       if (by_pairs()) {
         winograd_filter_of<bfloat16, axes>(windows, parts, threads, to);
@@ -1233,7 +1235,6 @@ void winograd_gather(int64_t batch, const int64_t* small, const int64_t* large, 
   winograd<axes>(windows, kernel, true, taps, outputs, bias, threads,
                  outputs_of<axes>(grid.data(), {given, given, given}, y, small, outputs));
 }
-#endif  // HOLOTF_TILES
 
 // What the gradients of enlarging x 2 and convolving with three taps are products of (layers/tiles.py): along each axis, for a position m
 // of the small side, large[2 m - 1] - large[2 m + 1], large[2 m] + large[2 m + 1] and large[2 m + 2] - large[2 m].
@@ -1515,7 +1516,6 @@ void filter_gradient_op(const Attributes& a, Call& call) {  // large [B, large..
   filter_gradient(gathered(w, call.in<bfloat16>(0), shape[0], channels), call.in<bfloat16>(1), outputs, a.threads, dw);
 }
 
-#ifndef HOLOTF_TILES
 enum class Way { enlarge, spread, gather };
 
 // x [B, d..., C], weights [taps..., N, C], to gather [taps..., C, N], bias [N].
@@ -1570,7 +1570,6 @@ void winograd_filter_op(const Attributes& a, Call& call) {  // large [B, 2 d...,
   const auto run = axes == 1 ? winograd_filter<1, T> : axes == 2 ? winograd_filter<2, T> : winograd_filter<3, T>;
   run(shape[0], small, large, call.in<T>(0), channels, call.in<T>(1), outputs, a.threads, dw);
 }
-#endif
 
 void differences_op(const Attributes& a, Call& call) {  // [B, 2 d..., C]
   auto shape = call.shape(0);
@@ -1653,14 +1652,12 @@ __attribute__((constructor)) void add_ops() {
   add_op("HolotfSums", {"x: T"}, {"sums: float"}, {}, compute<nullptr, sums_op>, "T: {bfloat16}");
 #ifdef HOLOTF_CONVOLUTIONS
   if (may_multiply()) {
-#ifndef HOLOTF_TILES
     const std::vector<const char*> inputs = {"x: T", "weights: float", "bias: float"};
     add_op("HolotfEnlarge", inputs, {"y: T"}, {}, compute<winograd_op<Way::enlarge, float>, winograd_op<Way::enlarge, bfloat16>>);
     add_op("HolotfWinogradSpread", inputs, {"y: T"}, {}, compute<winograd_op<Way::spread, float>, winograd_op<Way::spread, bfloat16>>);
     add_op("HolotfWinogradFilter", {"large: T", "small: T"}, {"dweights: float"}, {},
            compute<winograd_filter_op<float>, winograd_filter_op<bfloat16>>);
     add_op("HolotfWinogradGather", inputs, {"y: T"}, {}, compute<winograd_op<Way::gather, float>, winograd_op<Way::gather, bfloat16>>);
-#endif
     add_op("HolotfDifferences", {"large: T"}, {"small: T"}, {}, compute<nullptr, differences_op>, "T: {bfloat16}");
     const std::vector<const char*> window = {"kernel: int", "stride: int", "pad: int"};
     add_op("HolotfGather", {"large: T", "weights: T", "bias: float"}, {"small: T"}, window, compute<nullptr, gather_op<bfloat16>>,
@@ -1684,7 +1681,7 @@ extern "C" const char* holotf_convolutions() {
 #if defined(HOLOTF_TILES)
   return may_multiply() ? "tiles" : "";
 #elif defined(HOLOTF_CONVOLUTIONS)
-#ifdef __AVX512BF16__
+#ifdef HOLOTF_MAY_PAIR
   if (by_pairs()) return "vectors of bfloat16";
 #endif
   return "vectors of float32";
