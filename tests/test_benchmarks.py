@@ -53,7 +53,11 @@ def flops(function, x, kernel, dtype=tf.bfloat16):
 @pytest.mark.parametrize("axes", [2, 3])
 @pytest.mark.parametrize(
     ("function", "taps", "dtype"),
-    [(convolution.conv_transpose, 4, tf.float32), (convolution.conv_transpose, 4, tf.bfloat16), (convolution.up_conv, 3, tf.bfloat16)],
+    [
+        (convolution.conv_transpose, 4, tf.float32),
+        (convolution.conv_transpose, 4, tf.bfloat16),
+        (convolution.up_conv, 3, tf.bfloat16),
+    ],
 )
 def test_fewer_products_count_as_what_is_multiplied(function, taps, dtype, axes):
     """Three along each axis at each position of the small side, forward and in both gradients."""

@@ -44,7 +44,7 @@ for call in range({CALLS}):
         ops.holotf_filter_gradient(large=large, small=few, **window)
         ops.holotf_differences(large=half(b, *(2 * small), c), threads=threads)
         four, x = real(*[4] * len(small), o, c), tf.cast(real(b, *(2 * small), c), dtype)
-        ops.holotf_enlarge(x=x, weights=real(*[3] * len(small), o, c), bias=real(o), threads=threads)
+        ops.holotf_enlarge(x=tf.cast(x, tf.bfloat16), weights=real(*[3] * len(small), o, c), bias=real(o), threads=threads)
         y = ops.holotf_winograd_spread(x=x, weights=four, bias=real(o), threads=threads)
         ops.holotf_winograd_gather(x=y, weights=four, bias=real(c), threads=threads)
         ops.holotf_winograd_filter(large=y, small=x, threads=threads)

@@ -12,9 +12,9 @@ those of float32. Ours read the patches where they lie, and widen them to float3
 multiplies as fast as can be, spread and gather are its own.
 
 By vectors, transposed convolutions of stride 2 take fewer products, of float32 and without tiles of bfloat16: 9 for 16 in two
-dimensions and 27 for 64 in three (Winograd 1980; Lavin and Gray, arXiv 1509.09308). Sums and differences of neighbours, rounded to bfloat16 where
-that is what is multiplied, cost some precision: an error of 0.5 % in 2D and 0.7 % in 3D, root mean square, where rounding the
-result alone is 0.17 %; in float32 it is below 4e-6.
+dimensions and 27 for 64 in three (Winograd 1980; Lavin and Gray, arXiv 1509.09308). Sums and differences of neighbours, rounded to
+bfloat16 where that is what is multiplied, cost some precision: an error of 0.5 % in 2D and 0.7 % in 3D, root mean square, where
+rounding the result alone is 0.17 %; in float32 it is below 4e-6.
 """
 
 import itertools
@@ -53,8 +53,8 @@ def faster_wide(x: tf.Tensor, kernel: tf.Tensor) -> types.ModuleType | None:
 
 def faster_enlarged(x: tf.Tensor, kernel: tf.Tensor) -> types.ModuleType | None:
     """The op library where `spread_enlarged` is faster than `spread`: for three taps, of bfloat16 without tiles; or None."""
-    ops = native.kernels(x, kernel)
-    return ops if _vectors(x, ops) and kernel.shape[0] == 3 and min(kernel.shape[-2:]) >= _NARROW else None
+    ops = faster(x, kernel)
+    return ops if ops and kernel.shape[0] == 3 and ops.convolutions != "tiles" else None
 
 
 def twice(kernel: tf.Tensor) -> tf.Tensor:
@@ -135,13 +135,13 @@ def spread_enlarged(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, ops: types
     and the kernel's gradient is of the same three.
 
     Args:
-      x: [B, d.., I] bfloat16, or float32, of which the forward pass alone takes fewer products.
+      x: [B, d.., I] bfloat16.
       kernel: [3.., O, I]; its gradient is of its type.
       bias: [O] float32.
       ops: the op library.
 
     Returns:
-      [B, 2 d.., O], of x's dtype.
+      [B, 2 d.., O] bfloat16.
     """
     axes, (outputs, inputs), threads = len(x.shape) - 2, kernel.shape[-2:], native.threads()
     products = {"kernel": 1, "stride": 1, "pad": 0, "threads": threads}
@@ -175,8 +175,6 @@ def spread_enlarged(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, ops: types
         large = ops.holotf_enlarge(x=x, weights=tf.cast(kernel, tf.float32), bias=bias, threads=threads)
 
         def gradient(upstream):
-            if x.dtype == tf.float32:
-                return formula(upstream, x, kernel)
             return native.differentiable(gradients, formula)(upstream, x, kernel)
 
         return tf.ensure_shape(large, [x.shape[0], *(2 * d for d in x.shape[1:-1]), outputs]), gradient
@@ -267,14 +265,9 @@ def gather_wide(x: tf.Tensor, kernel: tf.Tensor, ops: types.ModuleType) -> tf.Te
 
 
 def _fewer(x, kernel, stride, ops):
-    """Whether a transposed convolution is one of fewer products."""
+    """Whether a transposed convolution is one of fewer products; tiles multiply bfloat16 faster than differences are laid out."""
     fits = stride == 2 and kernel.shape[0] == 4 and all(d % 2 == 0 and d >= _LONG for d in x.shape[1:-1])
-    return fits and _vectors(x, ops)
-
-
-def _vectors(x, ops):
-    """Whether vectors are what multiplies x: tiles multiply bfloat16 faster than differences of it can be laid out."""
-    return ops is not None and bool(ops.convolutions) and (x.dtype == tf.float32 or ops.convolutions != "tiles")
+    return fits and bool(ops.convolutions) and (x.dtype == tf.float32 or ops.convolutions != "tiles")
 
 
 def _window(kernel, stride):

@@ -1653,7 +1653,7 @@ __attribute__((constructor)) void add_ops() {
 #ifdef HOLOTF_CONVOLUTIONS
   if (may_multiply()) {
     const std::vector<const char*> inputs = {"x: T", "weights: float", "bias: float"};
-    add_op("HolotfEnlarge", inputs, {"y: T"}, {}, compute<winograd_op<Way::enlarge, float>, winograd_op<Way::enlarge, bfloat16>>);
+    add_op("HolotfEnlarge", inputs, {"y: T"}, {}, compute<nullptr, winograd_op<Way::enlarge, bfloat16>>, "T: {bfloat16}");
     add_op("HolotfWinogradSpread", inputs, {"y: T"}, {}, compute<winograd_op<Way::spread, float>, winograd_op<Way::spread, bfloat16>>);
     add_op("HolotfWinogradFilter", {"large: T", "small: T"}, {"dweights: float"}, {},
            compute<winograd_filter_op<float>, winograd_filter_op<bfloat16>>);
