@@ -16,9 +16,11 @@ from conftest import ROOT, run
 
 from holotf import native
 from holotf.layers import convolution, normalise, rigid
+from holotf.renderers import compositing
 
 needs_kernels = pytest.mark.skipif(native.kernels() is None, reason="our kernels cannot be built here")
 RNG = np.random.default_rng(0)
+VIEWS = tf.constant([[30, 20, 1, 0, 0, 0], [200, -70, 0.6, 0.3, -0.2, 0.1], [77, 45, 1.7, 0, 0.5, 0]], tf.float32)
 
 
 def random(*shape, dtype=tf.float32):
@@ -70,8 +72,32 @@ def test_instance_norm(dtype, tolerance, style):
 @needs_kernels
 @pytest.mark.parametrize(("dtype", "tolerance"), [(tf.float32, 2e-6), (tf.bfloat16, 1e-2)])
 def test_resampling(dtype, tolerance):
-    views = tf.constant([[30, 20, 1, 0, 0, 0], [200, -70, 0.6, 0.3, -0.2, 0.1], [77, 45, 1.7, 0, 0.5, 0]], tf.float32)
-    assert_close(rigid.resample, random(3, 6, 6, 6, 5, dtype=dtype), rigid.inverse_view_matrix(views), tolerance=tolerance)
+    assert_close(rigid.resample, random(3, 6, 6, 6, 5, dtype=dtype), rigid.inverse_view_matrix(VIEWS), tolerance=tolerance)
+
+
+@needs_kernels
+@pytest.mark.parametrize(("channels", "steep"), [(5, 0.5), (37, 20.0)], ids=["fog", "solid"])  # which is not looked behind
+@pytest.mark.parametrize(("dtype", "tolerance"), [(tf.float32, 1e-5), (tf.bfloat16, 1e-2)])
+def test_turning_and_compositing(dtype, tolerance, channels, steep):
+    """The value and the gradients to the volume, the views' matrices, the density's weights and the ground."""
+    volume, matrix = random(3, 6, 6, 6, channels, dtype=dtype), rigid.inverse_view_matrix(VIEWS)
+    weights = (random(channels) * steep / channels**0.5, tf.constant(-1.0), random(channels))
+    assert_close(compositing.render, volume, matrix, *weights, tolerance=tolerance)
+
+
+@needs_kernels
+def test_of_what_is_not_a_number_the_kernel_sees_as_much_as_the_formula():
+    """A voxel, and the position of a view."""
+    volume, matrix = random(3, 5, 5, 5, 4).numpy(), rigid.inverse_view_matrix(VIEWS).numpy()
+    volume[0, 4, 0, 4] = np.nan
+    matrix[2, 0, 3] = np.nan
+    inputs = [*map(tf.constant, (volume, matrix)), random(4), tf.constant(-1.0), random(4)]
+    ours = value_and_gradients(compositing.render, inputs)
+    with native.off():
+        theirs = value_and_gradients(compositing.render, inputs)
+    assert 0 < np.isnan(ours[0]).sum() < ours[0].size * 0.6
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(np.isnan(a), np.isnan(b))
 
 
 def second_order(function, inputs):
@@ -92,7 +118,9 @@ def test_an_operation_of_ours_can_be_differentiated_twice():
 
     assert_close(norm, random(3, 4, 5, 7), random(7), random(7), tolerance=1e-4, measured=second_order)
     views = tf.constant([[30, 20, 1, 0, 0, 0], [200, -70, 0.6, 0.3, -0.2, 0.1]], tf.float32)
-    assert_close(rigid.resample, random(2, 4, 4, 4, 3), rigid.inverse_view_matrix(views), tolerance=1e-4, measured=second_order)
+    matrix, weights = rigid.inverse_view_matrix(views), (random(3), tf.constant(-1.0), random(3))
+    assert_close(rigid.resample, random(2, 4, 4, 4, 3), matrix, tolerance=1e-4, measured=second_order)
+    assert_close(compositing.render, random(2, 4, 4, 4, 3), matrix, *weights, tolerance=1e-4, measured=second_order)
 
 
 def test_a_float32_convolution_keeps_bfloat16_input_as_it_is():
@@ -137,6 +165,11 @@ def test_results_do_not_depend_on_the_number_of_threads():
         kernels.holotf_norm_forward(x=x, scale=[1.0] * 8, shift=[0.0] * 8, epsilon=0.0, slope=1.0, threads=t) for t in (1, 3)
     )
     np.testing.assert_array_equal(one.y, many.y)
+    named = {"volume": random(3, 4, 4, 4, 8), "matrix": rigid.inverse_view_matrix(VIEWS), "kernel": random(8), "ground": random(8)}
+    upstream = random(3, 4, 4, 8)
+    one, many = (kernels.holotf_render_backward(**named, bias=-1.0, upstream=upstream, threads=t) for t in (1, 3))
+    for a, b in zip(one, many, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 WAYS = {
@@ -198,6 +231,9 @@ def test_without_a_working_compiler_it_says_so_and_goes_on(tmp_path, compiler, m
     assert said == "1.0 False"
 
 
+RENDERED = {"volume": (3, 4, 4, 4, 2), "matrix": (3, 3, 4), "kernel": (2,), "bias": (), "ground": (2,)}
+
+
 @needs_kernels
 @pytest.mark.parametrize(
     ("op", "inputs", "message"),
@@ -206,6 +242,9 @@ def test_without_a_working_compiler_it_says_so_and_goes_on(tmp_path, compiler, m
         ("norm_forward", {"x": (3, 4, 5), "scale": (4,), "shift": (5,)}, r"input 1 is \[4\], not \[5\]"),
         ("norm_forward", {"x": (5,), "scale": (5,), "shift": (5,)}, r"x is \[5\], not \[B, ..., C\]"),
         ("resample_forward", {"volume": (3, 4, 4, 4, 2), "matrix": (1, 3, 4)}, r"input 1 is \[1,3,4\], not \[3,3,4\]"),
+        ("render_forward", {**RENDERED, "kernel": (3,)}, r"input 2 is \[3\], not \[2\]"),
+        ("render_forward", {**RENDERED, "volume": (3, 4, 4, 5, 2)}, r"not \[B,N,N,N,C\]"),
+        ("render_backward", {**RENDERED, "upstream": (3, 4, 4, 3)}, r"input 5 is \[3,4,4,3\], not \[3,4,4,2\]"),
         ("resample_backward", {"upstream": (3, 4, 4, 5, 2), "matrix": (3, 3, 4)}, r"not \[B,N,N,N,C\]"),
     ],
 )

@@ -32,6 +32,8 @@ for call in range({CALLS}):
     volume, matrix = tf.cast(real(b, n, n, n, c), dtype), real(b, 3, 4) * rng.choice([0.1, 1.0, 1e6, np.nan])
     seen = ops.holotf_resample_forward(volume=volume, matrix=matrix, threads=threads)
     ops.holotf_resample_backward(upstream=seen, matrix=matrix, threads=threads)
+    rendered = {{"volume": volume, "matrix": matrix, "kernel": real(c), "bias": real(), "ground": real(c), "threads": threads}}
+    ops.holotf_render_backward(upstream=ops.holotf_render_forward(**rendered), **rendered)
     ops.holotf_sums(x=tf.cast(x, tf.bfloat16), threads=threads)
     if convolves:
         taps, stride = rng.choice([(3, 1), (4, 2), (5, 2), (2, 2), (3, 2)])
@@ -43,8 +45,10 @@ for call in range({CALLS}):
         ops.holotf_spread(small=few, weights=half(*[taps] * len(small), c, o), bias=real(c), **window)
         ops.holotf_filter_gradient(large=large, small=few, **window)
         ops.holotf_differences(large=half(b, *(2 * small), c), threads=threads)
-        four, x = real(*[4] * len(small), o, c), tf.cast(real(b, *(2 * small), c), dtype)
-        ops.holotf_enlarge(x=tf.cast(x, tf.bfloat16), weights=real(*[3] * len(small), o, c), bias=real(o), threads=threads)
+        tiled = ops.convolutions == "tiles"
+        four, x = real(*[4] * len(small), o, c), tf.cast(real(b, *(2 * small), c), tf.float32 if tiled else dtype)
+        if not tiled:
+            ops.holotf_enlarge(x=tf.cast(x, tf.bfloat16), weights=real(*[3] * len(small), o, c), bias=real(o), threads=threads)
         y = ops.holotf_winograd_spread(x=x, weights=four, bias=real(o), threads=threads)
         ops.holotf_winograd_gather(x=y, weights=four, bias=real(c), threads=threads)
         ops.holotf_winograd_filter(large=y, small=x, threads=threads)

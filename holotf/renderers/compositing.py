@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from holotf import native
 from holotf.errors import UserError
 from holotf.layers.convolution import Conv2D
 from holotf.layers.initialisers import normal
@@ -95,6 +96,68 @@ def _fused(*inputs):
     return _forward(*inputs), lambda upstream: _backward(*inputs, upstream)
 
 
+def render(
+    volume: tf.Tensor,
+    matrix: tf.Tensor,
+    kernel: tf.Tensor | keras.Variable,
+    bias: tf.Tensor | keras.Variable,
+    ground: tf.Tensor | keras.Variable,
+) -> tf.Tensor:
+    """What each pixel sees of a volume that is turned on the way: `resample`, `density` and `composite`.
+
+    Our kernel does it without ever writing the turned volume, and does not look at samples outside the volume, nor at those behind
+    what lets less than 1e-9 through.
+
+    Args:
+      volume: [B, N, N, N, C]; N and C static.
+      matrix: [B, 3, 4], as `resample` takes it.
+      kernel, bias: of the density, w [C] and b [], of the matrix' type.
+      ground: [C], likewise.
+
+    Returns:
+      [B, N, N, C], of the matrix' type.
+    """
+    inputs = [tf.convert_to_tensor(t) for t in (volume, matrix, kernel, bias, ground)]
+    ops = native.kernels(*inputs) if inputs[1].dtype == tf.float32 else None
+    if ops is None:
+        return _by_formula(*inputs)
+
+    def backward(upstream, *inputs):
+        found = ops.holotf_render_backward(**_named(inputs), upstream=upstream, threads=native.threads())
+        shares = [tf.ensure_shape(t, [inputs[0].shape[0], *like.shape]) for t, like in zip(found[1:], inputs[2:], strict=True)]
+        return [tf.ensure_shape(found[0], inputs[0].shape), *(tf.reduce_sum(share, axis=0) for share in shares)]
+
+    def backward_by_formula(upstream, *inputs):
+        wanted = [inputs[0], *inputs[2:]]
+        with tf.GradientTape() as tape:
+            tape.watch(wanted)
+            seen = _by_formula(*inputs)
+        return tape.gradient(seen, wanted, upstream)
+
+    @tf.custom_gradient
+    def run(*inputs):
+        seen = ops.holotf_render_forward(**_named(inputs), threads=native.threads())
+
+        def gradient(upstream):
+            to_volume, *to_weights = native.differentiable(backward, backward_by_formula)(upstream, *inputs)
+            with native.off(), tf.GradientTape() as tape:  # pruned where nobody asks for it
+                tape.watch(inputs[1])
+                again = _by_formula(*inputs)
+            return to_volume, tape.gradient(again, inputs[1], upstream), *to_weights
+
+        return tf.ensure_shape(seen, [*inputs[0].shape[:2], *inputs[0].shape[3:]]), gradient
+
+    return run(*inputs)
+
+
+def _named(inputs):
+    return dict(zip(("volume", "matrix", "kernel", "bias", "ground"), inputs, strict=True))
+
+
+def _by_formula(volume, matrix, *weights):
+    return _fused(resample(volume, matrix), matrix, *weights)
+
+
 class Renderer(keras.layers.Layer):
     """Rigid transform -> density of each voxel -> compositing -> 1x1 convolution -> leaky ReLU.
 
@@ -128,18 +191,15 @@ class Renderer(keras.layers.Layer):
 
         "features" [B, N, N, filters] in the compute dtype, "composited" [B, N, N, C] float32, before the 1x1 convolution.
         """
-        seen = _fused(*map(tf.convert_to_tensor, self._turned(volume, views)))
+        seen = render(volume, inverse_view_matrix(views), self.kernel, self.bias, self.ground)
         return {"features": leaky_relu(self.mix(tf.cast(seen, self.compute_dtype)), self.negative_slope), "composited": seen}
 
     def look(self, volume: tf.Tensor, views: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Depth and opacity of each pixel: volume [B, N, N, N, C], views [B, 6] -> `depth_and_opacity`, [B, N, N] each."""
-        turned, matrix, kernel, bias, ground = self._turned(volume, views)
-        return depth_and_opacity(composite(turned, density(turned, matrix, kernel, bias), ground)[1])
+        matrix = inverse_view_matrix(views)
+        turned = resample(volume, matrix)
+        return depth_and_opacity(composite(turned, density(turned, matrix, self.kernel, self.bias), self.ground)[1])
 
     def absorption(self, volume: tf.Tensor) -> tf.Tensor:
         """What each voxel absorbs, in nats: [B, N, N, N, C] -> [B, N, N, N] float32."""
         return absorption(volume, self.kernel, self.bias)
-
-    def _turned(self, volume, views):
-        matrix = inverse_view_matrix(views)
-        return resample(volume, matrix), matrix, self.kernel, self.bias, self.ground
