@@ -7,10 +7,11 @@ import tensorflow as tf
 from benchmarks import measure
 from holotf import native
 from holotf.layers import convolution, normalise, rigid
+from holotf.renderers import compositing
 
 
 def parts(batch: int) -> dict[str, tuple[Callable, list[tuple[int, ...]]]]:
-    """{name: (function, shapes of its inputs)}, the released widths; D sees real and made images at once."""
+    """{name: (function, shapes of its inputs)}, the released widths, compositing with half; D sees real and made images at once."""
 
     def norm(x, scale, shift):
         return normalise.instance_norm(x, scale, shift, epsilon=1e-8, negative_slope=0.2)
@@ -33,6 +34,10 @@ def parts(batch: int) -> dict[str, tuple[Callable, list[tuple[int, ...]]]]:
         "AdaIN, 16^3 x 64": (norm, [(batch, 16, 16, 16, 64), (batch, 64), (batch, 64)]),
         "instance norm of D, 16 x 16 x 128": (norm, [(both, 16, 16, 128), (128,), (128,)]),
         "resampling, 16^3 x 64": (lambda volume: rigid.resample(volume, matrix), [(batch, 16, 16, 16, 64)]),
+        "turning and compositing, 16^3 x 32": (
+            lambda volume, *weights: compositing.render(volume, matrix, *weights),
+            [(batch, 16, 16, 16, 32), (32,), (), (32,)],
+        ),
         "projection, 1024 to 1024 at 16": (mix, [(batch, 16, 16, 1024), (1, 1, 1024, 1024), (1024,)]),
         "transposed 2D, 1024 to 256 at 16": (convolution.conv_transpose, [(batch, 16, 16, 1024), (4, 4, 256, 1024), (256,)]),
         "transposed 2D, 256 to 64 at 32": (convolution.conv_transpose, [(batch, 32, 32, 256), (4, 4, 64, 256), (64,)]),
