@@ -8,9 +8,11 @@ The second rounding of each seed does without our kernels (`device.native_kernel
 
 Each run is `main.py` in OUT/study/NAME/seed-S[-plain], trained and then judged, in a process of its own. What is finished is not
 done again, and a killed run goes on from its checkpoint: give the same command again. One study at a time works in OUT/study/NAME.
+`--known study-NAME.json` goes on elsewhere: it takes over the runs of a table that this command wrote, each with its machine.
 """
 
 import argparse
+import json
 import statistics
 from pathlib import Path
 
@@ -30,12 +32,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 (default 3)")
     parser.add_argument("--roundings", type=int, default=2, choices=[1, 2], help="2: each seed with and without our kernels")
     parser.add_argument("--name", help="of the study; its config's if not given")
+    parser.add_argument("--known", type=Path, metavar="FILE", help="a table of this config, JSON, whose runs are not done again")
     args = parser.parse_args()
     file, _, variant = args.config.partition(":")
     config = Path(file).stem + (f":{variant}" if variant else "")
     name = args.name or config.replace(":", "-")
-    results = {}
+    results, known = {}, {}
+    if args.known:
+        table = json.loads(args.known.read_text())
+        if table["config"] != config:
+            parser.error(f"--known {args.known}: a table of {table['config']}, not of {config}")
+        known = table["runs"]
     with runs.alone(args.out / "study" / name):
+        for run, result in known.items():
+            runs.take_over(args.out / "study" / name / run, result)
         for rounding in range(args.roundings):
             for seed in range(args.seeds):
                 run = f"seed-{seed}" + ("-plain" if rounding else "")

@@ -1,15 +1,17 @@
 """What the benchmarks count."""
 
+import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import layers, measure, runs
+from benchmarks import layers, measure, runs, study
 from holotf import native
 from holotf.layers import convolution
 
@@ -153,3 +155,35 @@ def test_a_file_in_place_of_the_folder_is_refused_at_once(tmp_path, capsys):
     with pytest.raises(SystemExit):
         measure.parser("").parse_args(["--out", str(tmp_path / "o")])
     assert f"{tmp_path / 'o'} is a file; name a folder" in capsys.readouterr().err
+
+
+def test_a_study_goes_on_from_a_table_of_elsewhere(tmp_path, monkeypatch, capsys):
+    """Its runs stand in the new table with the machines they ran on; only the missing one is trained."""
+    before, asked = tmp_path / "before", []
+
+    def trained(command):
+        workdir = Path(next(word.partition("=")[2] for word in command if word.startswith("--workdir=")))
+        asked.append((workdir.name, "--mode=evaluate" in command))
+        workdir.mkdir(exist_ok=True)
+        (workdir / "metrics.json").write_text('{"metrics": {"kid/mean": 3.0}, "notes": []}')
+        return 1.0
+
+    def studied(*more):
+        arguments = ["--config=configs/hologan_blocks.py", "--seeds=2", "--roundings=1", f"--out={tmp_path / 'here'}", *more]
+        monkeypatch.setattr(sys, "argv", ["study", *arguments])
+        study.main()
+
+    monkeypatch.setattr(runs, "_run", trained)
+    monkeypatch.setattr(runs, "_speed", lambda events: (1.0, 10.0))
+    found = {"metrics": {"kid/mean": 1.0}, "train_s": 2.0, "machine": {"cpu": "another"}}
+    known = {"seed-0": found | {"overrides": {"seed": "0", "device.native_kernels": "True"}}}
+    before.write_text(json.dumps({"config": "hologan_chairs", "runs": known}))
+    with pytest.raises(SystemExit):
+        studied(f"--known={before}")
+    assert f"--known {before}: a table of hologan_chairs, not of hologan_blocks" in capsys.readouterr().err
+    before.write_text(json.dumps({"config": "hologan_blocks", "runs": known}))
+    studied(f"--known={before}")
+    assert asked == [("seed-1", False), ("seed-1", True)]
+    table = json.loads((tmp_path / "here" / "study-hologan_blocks.json").read_text())
+    assert [found["machine"]["cpu"] for found in table["runs"].values()] == ["another", measure.machine()["cpu"]]
+    assert next(row["worst"] for row in table["rows"] if row["metric"] == "kid/mean") == "3"

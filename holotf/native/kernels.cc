@@ -1,9 +1,9 @@
 // What lies between the convolutions, for the CPU: bound by memory, and a few times faster by hand than compiled by XLA; there each
-// sample is worked on by one thread while it lies in that core's cache. And convolutions of bfloat16, on processors with a matrix
-// unit or vectors of 512 bits. Results do not depend on the number of threads.
+// sample is worked on by one thread while it lies in that core's cache. And convolutions, on processors with a matrix unit or vectors
+// of 512 bits: of bfloat16, and of float32 where fewer products do. Results do not depend on the number of threads.
 //
 // Values are float32 or bfloat16; every sum is float32. The formulas are those of the Python functions that call these
-// (layers/normalise.py, layers/rigid.py, layers/tiles.py), and tests hold the two together.
+// (layers/normalise.py, layers/rigid.py, layers/tiles.py, renderers/compositing.py), and tests hold the two together.
 //
 // TensorFlow's C interface keeps this independent of its C++ headers: it compiles in seconds and its ABI is stable.
 
