@@ -39,10 +39,13 @@ def main() -> None:
     name = args.name or config.replace(":", "-")
     results, known = {}, {}
     if args.known:
-        table = json.loads(args.known.read_text())
-        if table["config"] != config:
-            parser.error(f"--known {args.known}: a table of {table['config']}, not of {config}")
-        known = table["runs"]
+        try:
+            table = json.loads(args.known.read_text())
+            of, known = (table["config"], table["changes"]), table["runs"]
+        except (OSError, ValueError, KeyError, TypeError):
+            parser.error(f"--known {args.known}: give a study-NAME.json that this command wrote")
+        if of != (config, dict(args.set)):
+            parser.error(f"--known {args.known}: a table of {of[0]} with {of[1]}, not of {config} with {dict(args.set)}")
     with runs.alone(args.out / "study" / name):
         for run, result in known.items():
             runs.take_over(args.out / "study" / name / run, result)

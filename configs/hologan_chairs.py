@@ -1,11 +1,11 @@
 """HoloGAN on real chairs: 49 furniture meshes of Sweet Home 3D, drawn from every side (docs/meshes.md).
 
 Command   python main.py --config configs/hologan_chairs.py         # 64 px; configs/hologan_chairs.py:128 is the same at 128
-Hardware  2 cores (Intel Xeon with AMX), 24 GiB, no GPU; 2026-11-30
-Time      16 minutes of training (140 images/s)
+Hardware  one core a run (Intel Xeon with AMX), 24 GiB, no GPU; 2026-11-30
+Time      27 minutes of training (79 images/s); on two cores 16 (140), before turning and compositing were one kernel
 Result    three seeds, worst and median: 42 and 44 of 48 chairs turn once by pixels (real turntables: 47 of 49), 48 and 48 by
-          outlines; azimuth error 17.8 and 13.7 degrees (7.4), KID x 100 of 12.7 and 11.9 (DCGAN: 8.2), identity ratio 0.56 and
-          0.51 (0.39): docs/results.md, "Sixteen latents"
+          outlines; azimuth error 17.8 and 13.7 degrees (7.4), KID x 100 of 12.7 and 11.9 (DCGAN, one seed: 8.2), identity
+          ratio 0.56 and 0.51 (0.39): docs/results.md, "Sixteen latents"
 """
 
 from ml_collections import ConfigDict

@@ -9,10 +9,10 @@ What to set, in order of effect:
   train.kimg           how long; 500 is a first look at a few thousand images, the paper trains CelebA for 10,000
   model.gf, model.df   width; 32 is four times faster than 64, which is the paper's
   loss.lambda_elevation  1 where objects turn but do not tilt: a head of the discriminator that reads the elevation off made images
-  model.z_dim          16, with loss.lambda_identity=4 and model.adain_stddev=0.28, where objects differ in colour alone:
-                       docs/decisions/0006-few-latents.md
+  model.z_dim          16, with loss.lambda_identity=4 and model.adain_stddev=0.28, if made objects differ in
+                       colour alone (tried on hologan_chairs only): docs/decisions/0006-few-latents.md
   data.flip            mirrored copies; only where left and right do not matter (docs/conventions.md)
-Not run as it stands: the data are yours. The values are ours, from hologan_chairs.
+Not run as it stands: the data are yours. The values are ours; hologan_chairs has gone to 16 latents since.
 """
 
 from ml_collections import ConfigDict

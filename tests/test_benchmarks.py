@@ -177,11 +177,19 @@ def test_a_study_goes_on_from_a_table_of_elsewhere(tmp_path, monkeypatch, capsys
     monkeypatch.setattr(runs, "_speed", lambda events: (1.0, 10.0))
     found = {"metrics": {"kid/mean": 1.0}, "train_s": 2.0, "machine": {"cpu": "another"}}
     known = {"seed-0": found | {"overrides": {"seed": "0", "device.native_kernels": "True"}}}
-    before.write_text(json.dumps({"config": "hologan_chairs", "runs": known}))
-    with pytest.raises(SystemExit):
-        studied(f"--known={before}")
-    assert f"--known {before}: a table of hologan_chairs, not of hologan_blocks" in capsys.readouterr().err
-    before.write_text(json.dumps({"config": "hologan_blocks", "runs": known}))
+    for table, message in (
+        ('{"rows": []}', "give a study-NAME.json"),
+        (
+            json.dumps({"config": "hologan_chairs", "changes": {}, "runs": known}),
+            "a table of hologan_chairs with {}, not of hologan_blocks",
+        ),
+        (json.dumps({"config": "hologan_blocks", "changes": {"a": "1"}, "runs": known}), "hologan_blocks with {'a': '1'}, not of"),
+    ):
+        before.write_text(table)
+        with pytest.raises(SystemExit):
+            studied(f"--known={before}")
+        assert message in capsys.readouterr().err
+    before.write_text(json.dumps({"config": "hologan_blocks", "changes": {}, "runs": known}))
     studied(f"--known={before}")
     assert asked == [("seed-1", False), ("seed-1", True)]
     table = json.loads((tmp_path / "here" / "study-hologan_blocks.json").read_text())

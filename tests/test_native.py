@@ -86,6 +86,16 @@ def test_turning_and_compositing(dtype, tolerance, channels, steep):
 
 
 @needs_kernels
+def test_behind_what_is_opaque_nothing_is_looked_at():
+    """A slab of density 100 in front, and behind it what is no number."""
+    volume = np.zeros([1, 4, 4, 4, 2], np.float32)
+    volume[:, 0, :, :, 0], volume[:, 3] = 1.0, np.nan
+    inputs = [tf.constant(volume), rigid.inverse_view_matrix(tf.constant([[0.0, 0, 1, 0, 0, 0]])), tf.constant([100.0, 0])]
+    seen = compositing.render(*inputs, tf.constant(0.0), tf.constant([5.0, 5.0]))
+    np.testing.assert_allclose(seen, np.broadcast_to([1.0, 0.0], [1, 4, 4, 2]), atol=1e-6)
+
+
+@needs_kernels
 def test_of_what_is_not_a_number_the_kernel_sees_as_much_as_the_formula():
     """A voxel, and the position of a view."""
     volume, matrix = random(3, 5, 5, 5, 4).numpy(), rigid.inverse_view_matrix(VIEWS).numpy()

@@ -11,7 +11,7 @@ image, and it lays patches out in memory; on Intel's processors without tiles, i
 those of float32. Ours read the patches where they lie, and widen them to float32 where that is faster. On AMD's, where oneDNN
 multiplies as fast as can be, spread and gather are its own.
 
-By vectors, transposed convolutions of stride 2 take fewer products, of float32 and without tiles of bfloat16: 9 for 16 in two
+Transposed convolutions of stride 2 take fewer products in float32, and in bfloat16 where there are no tiles: 9 for 16 in two
 dimensions and 27 for 64 in three (Winograd 1980; Lavin and Gray, arXiv 1509.09308). Sums and differences of neighbours, rounded to
 bfloat16 where that is what is multiplied, cost some precision: an error of 0.5 % in 2D and 0.7 % in 3D, root mean square, where
 rounding the result alone is 0.17 %; in float32 it is below 4e-6.
@@ -76,7 +76,7 @@ def twice(kernel: tf.Tensor) -> tf.Tensor:
 
 
 def spread(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, stride: int, ops: types.ModuleType) -> tf.Tensor:
-    """A transposed convolution; of stride 2 with four taps, by fewer products where there are no tiles.
+    """A transposed convolution; of stride 2 with four taps, by fewer products in float32, and in bfloat16 where there are no tiles.
 
     Args:
       x: [B, d.., I] bfloat16; float32 where fewer products do.

@@ -348,7 +348,7 @@ void resample_backward(int64_t batch, int64_t n, int64_t channels, const T* dy, 
 // Samples outside the volume, and those behind what lets less than kOpaque through, are not looked at.
 constexpr float kOpaque = 1e-9f;
 
-// exp(x) for x <= 0, to the last bits of a float; 1 at 0, never 0, NaN of NaN. Without branches, so that it is done in vectors.
+// exp(x) for x <= 0, to the last bits of a float; 1 at 0, never below exp(-87), NaN of NaN. Without branches, so that it is done in vectors.
 // Source: Cephes, expf.
 inline float exp_of(float x) {
   constexpr float whole = 12582912.f;  // 3 2^22: adding it rounds to a whole number

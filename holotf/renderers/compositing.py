@@ -106,7 +106,7 @@ def render(
     """What each pixel sees of a volume that is turned on the way: `resample`, `density` and `composite`.
 
     Our kernel does it without ever writing the turned volume, and does not look at samples outside the volume, nor at those behind
-    what lets less than 1e-9 through.
+    what lets less than 1e-9 through, be they numbers or not.
 
     Args:
       volume: [B, N, N, N, C]; N and C static.
@@ -140,7 +140,7 @@ def render(
 
         def gradient(upstream):
             to_volume, *to_weights = native.differentiable(backward, backward_by_formula)(upstream, *inputs)
-            with native.off(), tf.GradientTape() as tape:  # pruned where nobody asks for it
+            with native.off(), tf.GradientTape() as tape:  # pruned from a graph where nobody asks for it
                 tape.watch(inputs[1])
                 again = _by_formula(*inputs)
             return to_volume, tape.gradient(again, inputs[1], upstream), *to_weights
