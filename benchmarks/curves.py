@@ -30,7 +30,7 @@ def draw(curves: dict[str, list[dict[float, float]]], path: Path, x: str, y: str
         (line,) = axes.plot(shared, list(map(statistics.median, values)), marker=".", label=name)
         axes.fill_between(shared, list(map(min, values)), list(map(max, values)), color=line.get_color(), alpha=0.2, linewidth=0)
     axes.set(xlabel=x, ylabel=y)
-    axes.legend()
+    axes.legend(loc="lower right")
     axes.grid(alpha=0.3)
     temporary = path.with_suffix(".tmp")
     figure.savefig(temporary, format="png", dpi=150)

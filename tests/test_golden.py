@@ -25,8 +25,8 @@ def test_a_few_iterations_give_what_they_gave(case):
     keras.mixed_precision.set_dtype_policy("float32")
     found, _ = golden.measure(golden.CASES[case])
     for before, now in zip(EXPECTED[case]["logs"], found["logs"], strict=True):
-        # The norm of a gradient amplifies roundings: 0.93 % apart between an AMD EPYC and an Intel with AMX, in one of the cases.
-        assert now == {k: pytest.approx(v, rel=2e-2 if k.startswith("grad_norm") else 5e-3, abs=1e-3) for k, v in before.items()}
+        # The norm of a gradient amplifies roundings: 2.3 % apart between an AMD EPYC and an Intel with AMX, in hologan_official.
+        assert now == {k: pytest.approx(v, rel=4e-2 if k.startswith("grad_norm") else 5e-3, abs=1e-3) for k, v in before.items()}
     for part, before in EXPECTED[case]["weights"].items():
         rel = 3e-2 if part.endswith("optimizer") else 1e-3  # moments of gradients: 2.2 % apart between these two
         assert found["weights"][part] == pytest.approx(before, rel=rel, abs=1e-3), part

@@ -82,7 +82,9 @@ def test_turning_and_compositing(dtype, tolerance, channels, steep):
     """The value and the gradients to the volume, the views' matrices, the density's weights and the ground."""
     volume, matrix = random(3, 6, 6, 6, channels, dtype=dtype), rigid.inverse_view_matrix(VIEWS)
     weights = (random(channels) * steep / channels**0.5, tf.constant(-1.0), random(channels))
-    assert_close(compositing.render, volume, matrix, *weights, tolerance=tolerance)
+    # The gradient to the matrices is XLA's, which rounds the turned volume to bfloat16.
+    tolerances = (tolerance, tolerance, tolerance * 10, *[tolerance] * 3)
+    assert_close(compositing.render, volume, matrix, *weights, tolerance=tolerances)
 
 
 @needs_kernels

@@ -33,7 +33,7 @@ def histograms(panels: dict[str, dict[str, np.ndarray]]) -> np.ndarray:
             axis.hist(values, bins, density=True, alpha=0.5, label=name)
         axis.set_title(title)
         axis.set_yticks([])
-        axis.legend()
+        axis.legend(loc="upper right")  # "best" takes long, and warns of it, on a slow machine
     return _picture(figure)
 
 
@@ -58,5 +58,5 @@ def scatters(points: dict[str, np.ndarray], labels: dict[str, tuple[np.ndarray, 
             palette = colormaps["tab10" if len(names) <= 10 else "tab20"]
             for number in np.unique(numbers):
                 axis.scatter(*places[numbers == number].T, s=6, color=palette.colors[number], label=names[number])
-            axis.legend(fontsize=6, markerscale=2)
+            axis.legend(loc="upper right", fontsize=6, markerscale=2)
     return _picture(figure)
