@@ -3,6 +3,7 @@
 Convolutions are on emulated tiles, as a sanitizer does not see what the processor's own read, and on vectors.
 """
 
+import concurrent.futures
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from conftest import ROOT
 from holotf import native
 
 CALLS = int(os.environ.get("HOLOTF_CALLS", "100"))  # of each kind; more on demand
+WAYS = ["-DHOLOTF_EMULATE_TILES", "-DHOLOTF_NO_TILES -DHOLOTF_PAIRS", "-DHOLOTF_NO_TILES -mno-avx512bf16"]
 PROGRAM = f"""
 import numpy as np, tensorflow as tf
 from holotf import native
@@ -64,23 +66,30 @@ print("clean", "with" if convolves else "without", "convolutions")
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs g++ and its sanitizers")
-@pytest.mark.parametrize("way", ["-DHOLOTF_EMULATE_TILES", "-DHOLOTF_NO_TILES -DHOLOTF_PAIRS", "-DHOLOTF_NO_TILES -mno-avx512bf16"])
-def test_kernels_are_clean_under_sanitizers(way, tmp_path):
+def test_kernels_are_clean_under_sanitizers(tmp_path):
+    """Side by side, since they come last in a run of all tests, when a worker has nothing else to do."""
     names = ("libasan.so", "libstdc++.so")  # the latter too: else the former does not find what throws
     found = [
         subprocess.run(["g++", f"-print-file-name={n}"], text=True, capture_output=True, check=True).stdout.strip() for n in names
     ]
     if not all(map(os.path.isabs, found)):
         pytest.skip("g++ has no AddressSanitizer here")
-    convolves, compiler = "avx512bw" in native._processor(), tmp_path / "g++"
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda way: watch(way, found, tmp_path / str(WAYS.index(way))), WAYS))
+
+
+def watch(way, found, folder):
+    """Runs the program on kernels that are built in this way; `found` are the libraries of the sanitizers."""
+    folder.mkdir()
+    convolves, compiler = "avx512bw" in native._processor(), folder / "g++"
     compiler.write_text('#!/bin/sh\nexec g++ "$@" -O1\n')  # half a minute less than with -O3, which stands before
     compiler.chmod(0o700)
     environment = os.environ | {
         "CXX": f"{compiler} -g {way * convolves} -fsanitize=address,undefined -fno-sanitize-recover=undefined",
-        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "XDG_CACHE_HOME": str(folder / "cache"),
         "LD_PRELOAD": " ".join(found),
         "ASAN_OPTIONS": "detect_leaks=0",  # Python and TensorFlow leave memory to the end of the process
     }
     done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=ROOT, env=environment, text=True, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.returncode == 0, way + done.stderr[-4000:]
     assert done.stdout.strip() == f"clean {'with' if convolves else 'without'} convolutions"
