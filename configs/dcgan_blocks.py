@@ -2,7 +2,8 @@
 
 Command   python main.py --config configs/dcgan_blocks.py[:lsgan | :wgan_gp | :hinge]
 Result    64 kimg, seed 0: chairs anyone recognises, KID x 100 of 13.6 (bce), 17.9 (hinge), 40.3 (lsgan), 30.0 (wgan_gp):
-          docs/results.md, Table 1, with a second seed and on real chairs at 64 px; the 128 kimg given here were not run
+          docs/results.md, Table 1, with a second seed and on real chairs at 64 px, where the 128
+          kimg given here have 8.2 ("Sixteen latents"); they were not run on the boxes
 """
 
 from ml_collections import ConfigDict

@@ -78,16 +78,21 @@ def _seen(turned, matrix, kernel, bias, ground):
     return composite(turned, density(turned, matrix, kernel, bias), ground)[0]
 
 
+def _gradients(function, inputs, wanted, upstream):
+    """The gradients of function(*inputs) under `upstream` to some of its inputs."""
+    with tf.GradientTape() as tape:
+        tape.watch(wanted)
+        out = function(*inputs)
+    return tape.gradient(out, wanted, upstream)
+
+
 _forward = tf.function(_seen, jit_compile=True, autograph=False)
 
 
 @tf.function(jit_compile=True, autograph=False)
 def _backward(turned, matrix, kernel, bias, ground, upstream):
     inputs = [turned, matrix, kernel, bias, ground]
-    with tf.GradientTape() as tape:
-        tape.watch(inputs)
-        seen = _seen(*inputs)
-    return tape.gradient(seen, inputs, upstream)
+    return _gradients(_seen, inputs, inputs, upstream)
 
 
 @tf.custom_gradient
@@ -128,11 +133,7 @@ def render(
         return [tf.ensure_shape(found[0], inputs[0].shape), *(tf.reduce_sum(share, axis=0) for share in shares)]
 
     def backward_by_formula(upstream, *inputs):
-        wanted = [inputs[0], *inputs[2:]]
-        with tf.GradientTape() as tape:
-            tape.watch(wanted)
-            seen = _by_formula(*inputs)
-        return tape.gradient(seen, wanted, upstream)
+        return _gradients(_by_formula, inputs, [inputs[0], *inputs[2:]], upstream)
 
     @tf.custom_gradient
     def run(*inputs):
@@ -140,10 +141,9 @@ def render(
 
         def gradient(upstream):
             to_volume, *to_weights = native.differentiable(backward, backward_by_formula)(upstream, *inputs)
-            with native.off(), tf.GradientTape() as tape:  # pruned from a graph where nobody asks for it
-                tape.watch(inputs[1])
-                again = _by_formula(*inputs)
-            return to_volume, tape.gradient(again, inputs[1], upstream), *to_weights
+            with native.off():  # pruned from a graph where nobody asks for it
+                to_matrix = _gradients(_by_formula, inputs, inputs[1], upstream)
+            return to_volume, to_matrix, *to_weights
 
         return tf.ensure_shape(seen, [*inputs[0].shape[:2], *inputs[0].shape[3:]]), gradient
 
