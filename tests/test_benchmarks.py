@@ -117,6 +117,14 @@ def test_the_layers_are_those_of_an_iteration():
     assert all(layer.gflop > 0 for layer in found)
 
 
+@needs_convolutions
+def test_the_layers_are_those_of_the_precision_that_is_asked_for():
+    """In float32 our kernels do what takes fewer products, on every machine."""
+    found = layers.layers("hologan_chairs", "float32")
+    assert {layer.kind for layer in found} == {"HolotfWinogradSpread", "HolotfWinogradGather", "HolotfWinogradFilter"}
+    assert {dtype for layer in found for dtype in layer.dtypes} == {tf.float32}
+
+
 def test_anonymous_memory_is_what_a_process_made_and_not_what_it_read(tmp_path):
     """256 MiB of numbers count, 256 MiB of a file mapped and read do not; another process is watched from here."""
     (tmp_path / "pages").write_bytes(bytes(256 << 20))
