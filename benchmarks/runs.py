@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import importlib
 import json
 import os
 import statistics
@@ -14,7 +15,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from benchmarks import measure
-from holotf import files
+from holotf import files, run_folder
 from holotf.errors import UserError
 from holotf.lock import locked
 
@@ -81,10 +82,11 @@ def judged(folder: Path, config: str, overrides: dict[str, object]) -> dict:
       Dict: overrides, metrics, notes, train_s (at the median rate), images_per_s, peak_gib, machine.
 
     Raises:
-      SystemExit: the run failed; its own message stands above.
+      SystemExit: the run failed, or the config has changed since it was trained; its own message stands above.
     """
     record, wanted = folder / "result.json", {key: str(value) for key, value in overrides.items()}
-    if record.exists() and (before := json.loads(record.read_text()))["overrides"] == wanted:
+    before = json.loads(record.read_text()) if record.exists() else {}
+    if before.get("overrides") == wanted and not changed(before.get("settings", {}), settings(config)):
         return before
     name, _, variant = config.partition(":")
     command = [
@@ -97,8 +99,21 @@ def judged(folder: Path, config: str, overrides: dict[str, object]) -> dict:
     found = json.loads((folder / "metrics.json").read_text())
     result = {"overrides": wanted, "metrics": found["metrics"], "notes": found["notes"], "machine": measure.machine()}
     result |= {"train_s": seconds, "images_per_s": rate, "peak_gib": peak}
+    result["settings"] = settings(config)
     files.write_json(record, result)
     return result
+
+
+def settings(config: str) -> dict[str, object]:
+    """{dotted key: value} of a config as its file in configs/ has it today, in JSON's types."""
+    name, *variant = config.split(":")
+    told = importlib.import_module(f"configs.{name}").get_config(*variant).to_dict()
+    return dict(run_folder.flat(json.loads(json.dumps(told))))
+
+
+def changed(before: dict[str, object], now: dict[str, object]) -> list[str]:
+    """What two such dicts say differently; keys that one of them lacks, since versions add some, do not count."""
+    return [f"{key} was {before[key]}, is {now[key]}" for key in before if key in now and before[key] != now[key]]
 
 
 def take_over(folder: Path, result: dict) -> None:

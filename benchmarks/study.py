@@ -41,11 +41,13 @@ def main() -> None:
     if args.known:
         try:
             table = json.loads(args.known.read_text())
-            of, known = (table["config"], table["changes"]), table["runs"]
+            of, known, settings = (table["config"], table["changes"]), table["runs"], table.get("settings", {})
         except (OSError, ValueError, KeyError, TypeError):
             parser.error(f"--known {args.known}: give a study-NAME.json that this command wrote")
         if of != (config, dict(args.set)):
             parser.error(f"--known {args.known}: a table of {of[0]} with {of[1]}, not of {config} with {dict(args.set)}")
+        if changed := runs.changed(settings, runs.settings(config)):
+            parser.error(f"--known {args.known}: {config} has changed since: {'; '.join(changed)}")
     with runs.alone(args.out / "study" / name):
         for run, result in known.items():
             runs.take_over(args.out / "study" / name / run, result)
@@ -68,7 +70,9 @@ def setting(text: str) -> tuple[str, str]:
 def write(name: str, config: str, changes: dict[str, str], results: dict[str, dict], out: Path) -> None:
     """Prints and writes the table of what there is so far."""
     rows = [{"metric": metric} | summary(metric, values) for metric, values in collected(results).items()]
-    measure.report(f"study-{name}", rows, list(rows[0]), out, config=config, changes=changes, runs=results)
+    told = {run: {key: value for key, value in result.items() if key != "settings"} for run, result in results.items()}
+    extra = {"config": config, "changes": changes, "settings": runs.settings(config), "runs": told}
+    measure.report(f"study-{name}", rows, list(rows[0]), out, **extra)
 
 
 def collected(results: dict[str, dict]) -> dict[str, dict[str, float]]:

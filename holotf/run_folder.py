@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -120,7 +121,7 @@ def reconcile(config: ConfigDict, workdir: str, sources: data.Source | dict[str,
     told = recorded(workdir)
     if told is None or not _trained(Path(workdir)):
         return
-    before, now = (dict(_flat(c)) for c in (told["config"], _tuples(config.to_dict())))
+    before, now = (dict(flat(c)) for c in (told["config"], _tuples(config.to_dict())))
     differ = {key: (before.get(key), now.get(key)) for key in before | now if before.get(key) != now.get(key)}
     changed = {
         key: values
@@ -155,9 +156,10 @@ def _other_data(before, sources):
     return [k for k, (was, is_) in pairs.items() if was is None or any(was[key] != is_.get(key) for key in was)]
 
 
-def _flat(section, prefix=""):
+def flat(section: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """(dotted key, value) of all that sections in sections hold."""
     for key, value in section.items():
-        yield from _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
+        yield from flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
 
 
 def _tuples(value):

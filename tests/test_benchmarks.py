@@ -193,6 +193,10 @@ def test_a_study_goes_on_from_a_table_of_elsewhere(tmp_path, monkeypatch, capsys
             "a table of hologan_chairs with {}, not of hologan_blocks",
         ),
         (json.dumps({"config": "hologan_blocks", "changes": {"a": "1"}, "runs": known}), "hologan_blocks with {'a': '1'}, not of"),
+        (
+            json.dumps({"config": "hologan_blocks", "changes": {}, "runs": known, "settings": {"train.batch_size": 7, "gone": 1}}),
+            "hologan_blocks has changed since: train.batch_size was 7, is ",
+        ),
     ):
         before.write_text(table)
         with pytest.raises(SystemExit):
@@ -204,3 +208,10 @@ def test_a_study_goes_on_from_a_table_of_elsewhere(tmp_path, monkeypatch, capsys
     table = json.loads((tmp_path / "here" / "study-hologan_blocks.json").read_text())
     assert [found["machine"]["cpu"] for found in table["runs"].values()] == ["another", measure.machine()["cpu"]]
     assert next(row["worst"] for row in table["rows"] if row["metric"] == "kid/mean") == "3"
+    assert table["settings"]["train.kimg"] == 64.0
+    asked.clear()
+    studied()
+    monkeypatch.setattr(runs, "settings", lambda config: {"train.kimg": 65.0})
+    assert not asked
+    studied()
+    assert asked == [("seed-1", False), ("seed-1", True)], "what was found with another config is not what was asked for"
