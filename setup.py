@@ -13,7 +13,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["holotf*", "data_prep*", "configs*"]),
-    package_data={"holotf.native": ["kernels.cc", "emulated_tiles.h"], "holotf.serving": ["web/*"]},
+    package_data={"holotf.native": ["kernels.cc", "*.h"], "holotf.serving": ["web/*"]},
     py_modules=["main"],
     install_requires=[
         "tensorflow==2.21.0",

@@ -1,6 +1,6 @@
 """Every convolution of an iteration that our kernels do, and each of its gradients, beside TensorFlow's operation for the same.
 
-    python -m benchmarks.layers --config hologan_chairs [--precision float32]
+    python -m benchmarks.layers --config hologan_chairs [--precision float32] [--batch 32]
 
 The rows are the operations of the traced iteration, so that each layer is measured at its own size; the two ways take turns, and
 each gives its fastest of them.
@@ -48,20 +48,22 @@ def main() -> None:
     """Runs the benchmark."""
     parser = measure.parser(__doc__.partition("\n")[0])
     parser.add_argument("--config", default="base:published", metavar="NAME[:VARIANT]", help="a file of configs/")
+    parser.add_argument("--batch", type=int, help="images per update, instead of the config's")
     parser.add_argument("--precision", choices=("float32", "mixed_bfloat16"), help="instead of the config's")
     parser.add_argument("--repeats", type=int, default=9)
     args = parser.parse_args()
-    rows = [row(layer, count, args.repeats) for layer, count in layers(args.config, args.precision).items()]
+    rows = [row(layer, count, args.repeats) for layer, count in layers(args.config, args.precision, args.batch).items()]
     if not rows:
         raise SystemExit("our kernels do no convolution of it here: there is nothing to compare")
-    measure.report("layers", rows, list(rows[0]), args.out, config=args.config, precision=args.precision)
+    measure.report("layers", rows, list(rows[0]), args.out, config=args.config, precision=args.precision, batch=args.batch)
 
 
-def layers(config: str, precision: str | None = None) -> collections.Counter[Layer]:
-    """{operation: how often an iteration does it}, in the config's precision where no other is given."""
+def layers(config: str, precision: str | None = None, batch: int | None = None) -> collections.Counter[Layer]:
+    """{operation: how often an iteration does it}, in the config's precision and of its images per update where not told."""
     name, *variant = config.split(":")
     config = importlib.import_module(f"configs.{name}").get_config(*variant)
     config.device.precision = precision or config.device.precision
+    config.train.batch_size = batch or config.train.batch_size
     devices.configure(config.device)
     keras.utils.set_random_seed(0)
     model, size = models.build(config), config.model.image_size

@@ -37,6 +37,7 @@ def main() -> None:
         metavar="NAME[:VARIANT]",
         help="a file of configs/ (default base:published: HoloGAN as released, 64 px, gf = df = 64, 1 D + 2 G)",
     )
+    parser.add_argument("--batch", type=int, help="images per update, instead of the config's")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--pairs", type=int, default=2, help="how often ours and the peer take turns (default 2)")
     parser.add_argument("--peer", help="script of a peer; it is given the argument `compile`")
@@ -45,12 +46,12 @@ def main() -> None:
     parser.add_argument("--one", choices=PRECISIONS, help="measure this precision in this process and print JSON")
     args = parser.parse_args()
     if args.one:
-        print("RESULT " + json.dumps(one(args.config, args.one, args.repeats, not args.no_kernels)), flush=True)
+        print("RESULT " + json.dumps(one(args.config, args.one, args.repeats, not args.no_kernels, args.batch)), flush=True)
         return
     ours, peers = {p: [] for p in PRECISIONS}, {}
     for _ in range(args.pairs if args.peer else 1):
         for precision in PRECISIONS:
-            ours[precision].append(_run_one(args.config, precision, args.repeats, args.no_kernels))
+            ours[precision].append(_run_one(args, precision))
         if args.peer:
             for label, *measured in _run_peer(args.peer_python, args.peer):
                 peers.setdefault(label, []).append(measured)
@@ -79,11 +80,11 @@ def main() -> None:
         "anonymous GiB",
         "ours is faster by",
     ]
-    measure.report("step", rows, columns, args.out, config=args.config, ours=ours, peers=peers)
+    measure.report("step", rows, columns, args.out, config=args.config, batch=args.batch, ours=ours, peers=peers)
 
 
-def one(config: str, precision: str, repeats: int, kernels: bool = True) -> dict:
-    """Measures one precision in this process.
+def one(config: str, precision: str, repeats: int, kernels: bool = True, batch: int | None = None) -> dict:
+    """Measures one precision in this process, `batch` images per update or as many as the config says.
 
     Returns:
       Dict: fastest_s, median_s, batch_size, flops and bytes by op type, ceilings, peak_gib (of the whole process), anonymous_gib
@@ -92,6 +93,7 @@ def one(config: str, precision: str, repeats: int, kernels: bool = True) -> dict
     name, *variant = config.split(":")
     config = importlib.import_module(f"configs.{name}").get_config(*variant)
     config.device.precision, config.device.native_kernels = precision, kernels
+    config.train.batch_size = batch or config.train.batch_size
     devices.configure(config.device)
     keras.utils.set_random_seed(config.seed)
     model = models.build(config)
@@ -115,9 +117,10 @@ def one(config: str, precision: str, repeats: int, kernels: bool = True) -> dict
     }
 
 
-def _run_one(config, precision, repeats, no_kernels):
-    command = [sys.executable, "-m", "benchmarks.step", "--config", config, "--one", precision, "--repeats", str(repeats)]
-    command += ["--no-kernels"] if no_kernels else []
+def _run_one(args, precision):
+    command = [sys.executable, "-m", "benchmarks.step", "--config", args.config, "--one", precision, "--repeats", str(args.repeats)]
+    command += ["--no-kernels"] if args.no_kernels else []
+    command += ["--batch", str(args.batch)] if args.batch else []
     done = subprocess.run(command, text=True, capture_output=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)

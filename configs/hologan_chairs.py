@@ -31,6 +31,7 @@ def get_config(variant: str = "64") -> ConfigDict:
     config.loss.lambda_elevation = 1.0
     config.loss.lambda_opacity = 1.0
     config.optim.d_lr = config.optim.g_lr = 2e-4
+    config.train.batch_size = 8
     config.train.kimg = 128.0
     config.train.sample_kimg = 16.0
     config.train.checkpoint_kimg = 8.0

@@ -118,11 +118,12 @@ def test_the_layers_are_those_of_an_iteration():
 
 
 @needs_convolutions
-def test_the_layers_are_those_of_the_precision_that_is_asked_for():
+def test_the_layers_are_those_of_the_precision_and_the_batch_that_are_asked_for():
     """In float32 our kernels do what takes fewer products, on every machine."""
-    found = layers.layers("hologan_chairs", "float32")
+    found = layers.layers("hologan_chairs", "float32", 6)
     assert {layer.kind for layer in found} == {"HolotfWinogradSpread", "HolotfWinogradGather", "HolotfWinogradFilter"}
     assert {dtype for layer in found for dtype in layer.dtypes} == {tf.float32}
+    assert {layer.shapes[0][0] for layer in found} == {6}
 
 
 def test_anonymous_memory_is_what_a_process_made_and_not_what_it_read(tmp_path):

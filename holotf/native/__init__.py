@@ -1,4 +1,6 @@
-"""Our own CPU kernels (kernels.cc), compiled on first use where there is a C++ compiler; without one, XLA and oneDNN do the work.
+"""Our own CPU kernels, compiled on first use where there is a C++ compiler; without one, XLA and oneDNN do the work.
+
+kernels.cc tells TensorFlow of them; each kind is a header beside it.
 
 An operation asks `kernels` for them where it is called, and nobody else need know. What is differentiated twice has a formula for
 it (`differentiable`); what is served, which must run without our code, is traced without them (`servable.endpoint`).
