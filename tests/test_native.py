@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 from conftest import ROOT, run
 
+from benchmarks import measure
 from holotf import native
 from holotf.layers import convolution, normalise, rigid
 from holotf.renderers import compositing
@@ -109,6 +110,28 @@ def test_of_what_is_not_a_number_the_kernel_sees_as_much_as_the_formula():
     assert 0 < np.isnan(ours[0]).sum() < ours[0].size * 0.6
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(np.isnan(a), np.isnan(b))
+
+
+@needs_kernels
+def test_the_gradient_to_the_views_is_worked_out_only_where_it_is_asked_for():
+    """The kernel has none: it is XLA's, and dear."""
+    inputs = [tf.ones([2, 4, 4, 4, 8]), rigid.inverse_view_matrix(VIEWS[:2]), tf.ones(8), tf.constant(0.0), tf.ones(8)]
+
+    def operations(asked):
+        @tf.function(autograph=False)
+        def gradients(*inputs):
+            with tf.GradientTape() as tape:
+                tape.watch(inputs)
+                seen = compositing.render(*inputs)
+            return tape.gradient(seen, [inputs[i] for i in asked])
+
+        return {op.type for op in measure.needed(gradients.get_concrete_function(*inputs).graph)}
+
+    of_volume_and_weights, of_all = operations([0, 2, 3, 4]), operations(range(5))
+    assert "HolotfRenderBackward" in of_volume_and_weights & of_all
+    calls = {"PartitionedCall", "StatefulPartitionedCall"}  # what XLA compiles
+    assert not calls & of_volume_and_weights
+    assert calls & of_all
 
 
 def second_order(function, inputs):
