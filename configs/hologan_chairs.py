@@ -1,11 +1,11 @@
 """HoloGAN on real chairs: 49 furniture meshes of Sweet Home 3D, drawn from every side (docs/meshes.md).
 
 Command   python main.py --config configs/hologan_chairs.py         # 64 px; configs/hologan_chairs.py:128 is the same at 128
-Hardware  one core a run (Intel Xeon with AMX), 24 GiB, no GPU; 2026-11-30
-Time      27 minutes of training (79 images/s); on two cores 16 (140), before turning and compositing were one kernel
-Result    three seeds, worst and median: 42 and 44 of 48 chairs turn once by pixels (real turntables: 47 of 49), 48 and 48 by
-          outlines; azimuth error 17.8 and 13.7 degrees (7.4), KID x 100 of 12.7 and 11.9 (DCGAN, one seed: 8.2), identity
-          ratio 0.56 and 0.51 (0.39): docs/results.md, "Sixteen latents"
+Hardware  one core a run (AMD EPYC, no AMX), 24 GiB, no GPU; 2026-11-30
+Time      33 minutes of training (65 to 67 images/s)
+Result    three seeds, worst and median: KID x 100 of 7.5 and 5.9 (DCGAN in batches of 32, one seed: 8.2), identity ratio 0.52
+          and 0.52 (real turntables: 0.39); 45 and 47 of 48 chairs turn once by pixels (47 of 49), 48 and 48 by outlines;
+          azimuth error 23.3 and 10.5 degrees (7.4): docs/results.md, "Eight images an update"
 """
 
 from ml_collections import ConfigDict
@@ -31,7 +31,7 @@ def get_config(variant: str = "64") -> ConfigDict:
     config.loss.lambda_elevation = 1.0
     config.loss.lambda_opacity = 1.0
     config.optim.d_lr = config.optim.g_lr = 2e-4
-    config.train.batch_size = 8
+    config.train.batch_size = 8  # as many images make four times the updates of 32: docs/decisions/0007-small-batches.md
     config.train.kimg = 128.0
     config.train.sample_kimg = 16.0
     config.train.checkpoint_kimg = 8.0
