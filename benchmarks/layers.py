@@ -7,7 +7,6 @@ each gives its fastest of them.
 """
 
 import collections
-import importlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -60,8 +59,7 @@ def main() -> None:
 
 def layers(config: str, precision: str | None = None, batch: int | None = None) -> collections.Counter[Layer]:
     """{operation: how often an iteration does it}, in the config's precision and of its images per update where not told."""
-    name, *variant = config.split(":")
-    config = importlib.import_module(f"configs.{name}").get_config(*variant)
+    config = measure.config(config)
     config.device.precision = precision or config.device.precision
     config.train.batch_size = batch or config.train.batch_size
     devices.configure(config.device)

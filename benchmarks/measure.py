@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import datetime
+import importlib
 import os
 import platform
 import statistics
@@ -15,6 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from ml_collections import ConfigDict
 
 from holotf import files
 
@@ -46,6 +48,12 @@ def timed(function: Callable, *inputs: tf.Tensor, repeats: int = 7) -> list[floa
 def spread(durations: Sequence[float], unit: float = 1e3) -> str:
     """Median, least and greatest as text, in milliseconds unless told."""
     return f"{statistics.median(durations) * unit:.1f} ({min(durations) * unit:.1f} to {max(durations) * unit:.1f})"
+
+
+def config(name: str) -> ConfigDict:
+    """What NAME or NAME:VARIANT of configs/ says."""
+    file, *variant = name.split(":")
+    return importlib.import_module(f"configs.{file}").get_config(*variant)
 
 
 def machine() -> dict:

@@ -2,13 +2,12 @@
 
 import argparse
 import contextlib
-import importlib
 import json
 import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -79,14 +78,15 @@ def judged(folder: Path, config: str, overrides: dict[str, object]) -> dict:
       overrides: {dotted key: value} of the config.
 
     Returns:
-      Dict: overrides, metrics, notes, train_s (at the median rate), images_per_s, peak_gib, machine.
+      Dict: overrides, metrics, notes, train_s (at the median rate), images_per_s, peak_gib, machine, `settings` of the config.
 
     Raises:
       SystemExit: the run failed, or the config has changed since it was trained; its own message stands above.
     """
     record, wanted = folder / "result.json", {key: str(value) for key, value in overrides.items()}
     before = json.loads(record.read_text()) if record.exists() else {}
-    if before.get("overrides") == wanted and not changed(before.get("settings", {}), settings(config)):
+    told = settings(config, wanted)
+    if before.get("overrides") == wanted and not changed(before.get("settings", {}), told):
         return before
     name, _, variant = config.partition(":")
     command = [
@@ -98,17 +98,15 @@ def judged(folder: Path, config: str, overrides: dict[str, object]) -> dict:
     seconds, rate = _speed(folder / "events")
     found = json.loads((folder / "metrics.json").read_text())
     result = {"overrides": wanted, "metrics": found["metrics"], "notes": found["notes"], "machine": measure.machine()}
-    result |= {"train_s": seconds, "images_per_s": rate, "peak_gib": peak}
-    result["settings"] = settings(config)
+    result |= {"train_s": seconds, "images_per_s": rate, "peak_gib": peak, "settings": told}
     files.write_json(record, result)
     return result
 
 
-def settings(config: str) -> dict[str, object]:
-    """{dotted key: value} of a config as its file in configs/ has it today, in JSON's types."""
-    name, *variant = config.split(":")
-    told = importlib.import_module(f"configs.{name}").get_config(*variant).to_dict()
-    return dict(run_folder.flat(json.loads(json.dumps(told))))
+def settings(config: str, overrides: Container[str]) -> dict[str, object]:
+    """{dotted key: value} of a config as its file in configs/ has it today, in JSON's types, but for what is overridden."""
+    told = json.loads(json.dumps(measure.config(config).to_dict()))
+    return {key: value for key, value in run_folder.flat(told) if key not in overrides}
 
 
 def changed(before: dict[str, object], now: dict[str, object]) -> list[str]:

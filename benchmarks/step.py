@@ -7,7 +7,6 @@ Every measurement is a process of its own. A peer is a script that prints lines 
 machine the slower ones tell of the neighbours.
 """
 
-import importlib
 import json
 import os
 import re
@@ -90,8 +89,7 @@ def one(config: str, precision: str, repeats: int, kernels: bool = True, batch: 
       Dict: fastest_s, median_s, batch_size, flops and bytes by op type, ceilings, peak_gib (of the whole process), anonymous_gib
       (of that, what is not pages of files).
     """
-    name, *variant = config.split(":")
-    config = importlib.import_module(f"configs.{name}").get_config(*variant)
+    config = measure.config(config)
     config.device.precision, config.device.native_kernels = precision, kernels
     config.train.batch_size = batch or config.train.batch_size
     devices.configure(config.device)

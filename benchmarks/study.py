@@ -46,11 +46,11 @@ def main() -> None:
             parser.error(f"--known {args.known}: give a study-NAME.json that this command wrote")
         if of != (config, dict(args.set)):
             parser.error(f"--known {args.known}: a table of {of[0]} with {of[1]}, not of {config} with {dict(args.set)}")
-        if changed := runs.changed(settings, runs.settings(config)):
+        if changed := runs.changed(settings, runs.settings(config, of[1])):
             parser.error(f"--known {args.known}: {config} has changed since: {'; '.join(changed)}")
     with runs.alone(args.out / "study" / name):
         for run, result in known.items():
-            runs.take_over(args.out / "study" / name / run, result)
+            runs.take_over(args.out / "study" / name / run, result | {"settings": settings})
         for rounding in range(args.roundings):
             for seed in range(args.seeds):
                 run = f"seed-{seed}" + ("-plain" if rounding else "")
@@ -71,7 +71,7 @@ def write(name: str, config: str, changes: dict[str, str], results: dict[str, di
     """Prints and writes the table of what there is so far."""
     rows = [{"metric": metric} | summary(metric, values) for metric, values in collected(results).items()]
     told = {run: {key: value for key, value in result.items() if key != "settings"} for run, result in results.items()}
-    extra = {"config": config, "changes": changes, "settings": runs.settings(config), "runs": told}
+    extra = {"config": config, "changes": changes, "settings": runs.settings(config, changes), "runs": told}
     measure.report(f"study-{name}", rows, list(rows[0]), out, **extra)
 
 

@@ -212,7 +212,14 @@ def test_a_study_goes_on_from_a_table_of_elsewhere(tmp_path, monkeypatch, capsys
     assert table["settings"]["train.kimg"] == 64.0
     asked.clear()
     studied()
-    monkeypatch.setattr(runs, "settings", lambda config: {"train.kimg": 65.0})
     assert not asked
+    monkeypatch.setattr(runs, "settings", lambda config, overrides: {"train.kimg": 65.0})
     studied()
     assert asked == [("seed-1", False), ("seed-1", True)], "what was found with another config is not what was asked for"
+
+
+def test_what_is_overridden_may_change_in_the_config():
+    before = runs.settings("hologan_blocks", {"train.batch_size": "32"})
+    now = before | {"train.batch_size": 8, "came.since": 1}
+    assert not runs.changed(before, now)
+    assert runs.changed(before, now | {"train.kimg": 1.0}) == ["train.kimg was 64.0, is 1.0"]

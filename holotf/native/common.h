@@ -10,9 +10,7 @@
 #include <deque>
 #include <exception>
 #include <functional>
-#include <memory>
 #include <mutex>
-#include <numeric>
 #include <system_error>
 #include <thread>
 

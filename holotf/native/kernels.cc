@@ -5,12 +5,13 @@
 // Values are float32 or bfloat16; every sum is float32. The formulas are those of the Python functions that call these
 // (layers/normalise.py, layers/rigid.py, layers/tiles.py, renderers/compositing.py), and tests hold the two together.
 //
-// TensorFlow's C interface keeps this independent of its C++ headers: it compiles in seconds and its ABI is stable.
+// TensorFlow's C interface keeps this independent of its C++ headers: it compiles in seconds and its ABI is stable. The headers beside
+// this file are parts of it, one for each kind of kernel, and of nothing else: hence their unnamed namespaces.
 
 #include <cstdint>
-#include <cstring>
 #include <exception>
-#include <memory>
+#include <functional>
+#include <new>
 #include <numeric>
 #include <stdexcept>
 #include <string>

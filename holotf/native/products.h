@@ -7,17 +7,11 @@
 #pragma once
 
 #include <algorithm>
-#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
-#include <stdexcept>
-#include <string>
-#include <system_error>
-#include <type_traits>
-#include <vector>
 
 #include "common.h"
 
