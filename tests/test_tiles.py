@@ -120,6 +120,17 @@ def test_a_sum_of_nothing_is_zero():
     np.testing.assert_array_equal(ops.holotf_winograd_filter(**wide, threads=2), np.zeros([16 * 40, 33]))
 
 
+# Strips of 32 channels that fill no block evenly, and images enough to be shared out along the depth.
+@pytest.mark.parametrize(("space", "outputs", "inputs"), [((64, 72), 150, 180), ((16, 16), 20, 330), ((24, 16, 16), 70, 90)])
+def test_the_gradient_of_a_kernel_in_blocks(space, outputs, inputs):
+    ops, (large, small) = native.kernels(), (whole(5, *space, outputs), whole(5, *(d // 2 for d in space), inputs))
+    images = {"large": tf.cast(large, tf.float32), "small": tf.cast(small, tf.float32)}
+    expected = tiles._correlation(large, small, [*[4] * len(space), outputs, inputs], 2)
+    for threads in (1, 3):
+        found = tf.reshape(ops.holotf_winograd_filter(**images, threads=threads), expected.shape)
+        np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("function", [convolution.conv2d, convolution.conv_transpose])
 def test_a_kernel_that_does_not_reach_the_next_step_is_left_to_tensorflow(function):
     assert_close(lambda *t: function(*t, strides=3), random(2, 6, 6, 9, dtype=tf.bfloat16), random(2, 2, 9, 9), tolerance=1e-2)

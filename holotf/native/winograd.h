@@ -279,42 +279,61 @@ Sum taps_at(int64_t count, int64_t place, const Along& along) {
 
 // The gradient of the kernel of such tiles: of a = m0 + m1 and b = m1 + m2, of products summed over all tiles,
 //   m0 = (x0 - x1) dy0,   m1 = x1 (dy0 + dy1),   m2 = (x2 - x1) dy1.
+// A block of strips of both sides is laid out and multiplied a few steps at a time, all in the core's own cache; few blocks are shared
+// out along the depth, alike for any number of threads.
 //   windows: [3^axes] places of x, parts: [2^axes] of dy.
 //   to(part): where the gradient of a part [2^axes] of the kernel goes, [channels of dy, channels of x].
 template <typename Value, int axes, typename T, typename To>
 void winograd_filter_of(const Patches<T>& windows, const Patches<T>& parts, int64_t threads, const To& to) {
   constexpr int seen = power(3, axes);
-  constexpr int64_t at_once = kAtOnce<Value>;
-  const int64_t outputs = parts.channels, inputs = windows.channels, steps = strips(windows.rows());
-  const auto lefts = room<Value>(strips(outputs) * seen * steps * kStep);  // [strips, runs, 3^axes, at_once], the last run shorter
-  const auto run_of = [&](int64_t strip, int64_t k0) { return lefts.get() + (strip * steps + k0) * seen * kStep; };
-  parallel_for(strips(outputs) * steps, threads, [&](int64_t which) {
-    const int64_t strip = which / steps, step = which % steps, k0 = step / at_once * at_once, count = std::min(at_once, steps - k0);
-    const T* lines[power(2, axes)][kSide];
-    for (int part = 0; part < power(2, axes); ++part) parts.find(step * kSide, part, strip * kSide, lines[part]);
-    lay_out_across<axes, 2>(lines, outputs - strip * kSide, count * kStep, run_of(strip, k0) + (step - k0) * kStep);
-  });
-  parallel_for(strips(inputs), threads, [&](int64_t column) {
-    const auto rights = room<Value>(seen * at_once * kStep);
-    const auto sums = room<float>(strips(outputs) * seen * kStep);
-    for (int64_t k0 = 0; k0 < steps; k0 += at_once) {
-      const int64_t count = std::min(at_once, steps - k0);
+  constexpr int64_t at_once = kAtOnce<Value> / 4, most = axes < 3 ? 16 : 4;  // steps, and pairs of strips, in a block: below 1 MiB
+  const int64_t outputs = parts.channels, inputs = windows.channels, rows = strips(outputs), columns = strips(inputs);
+  const int64_t steps = strips(windows.rows()), runs = (steps + at_once - 1) / at_once;
+  int64_t tall = std::min<int64_t>(rows, axes < 3 ? 4 : 2);  // squares, but where there are few strips
+  const int64_t wide = std::min(columns, most / tall);
+  tall = std::min(rows, most / wide);
+  const int64_t abreast = (columns + wide - 1) / wide, blocks = (rows + tall - 1) / tall * abreast;
+  const int64_t deep = std::clamp<int64_t>(16 / blocks, 1, (runs + 7) / 8), block_of = tall * wide * seen * kStep;
+  const auto sums = room<float>(blocks * deep * block_of);  // [blocks, deep, tall, wide, 3^axes]
+  parallel_for(blocks * deep, threads, [&](int64_t piece) {
+    const int64_t block = piece / deep, part = piece % deep, first = runs * part / deep, last = runs * (part + 1) / deep;
+    const int64_t row = block / abreast * tall, height = std::min(tall, rows - row);
+    const int64_t column = block % abreast * wide, width = std::min(wide, columns - column);
+    const auto lefts = room<Value>(height * seen * at_once * kStep), rights = room<Value>(width * seen * at_once * kStep);
+    for (int64_t run = first; run < last; ++run) {
+      const int64_t count = std::min(at_once, steps - run * at_once), apart = count * kStep;
       for (int64_t k = 0; k < count; ++k) {
-        const T* lines[seen][kSide];
-        for (int place = 0; place < seen; ++place) windows.find((k0 + k) * kSide, place, column * kSide, lines[place]);
-        lay_out_across<axes, 3>(lines, inputs - column * kSide, count * kStep, rights.get() + k * kStep);
+        const int64_t tile = (run * at_once + k) * kSide;
+        for (int64_t i = 0; i < height; ++i) {
+          const T* lines[power(2, axes)][kSide];
+          for (int place = 0; place < power(2, axes); ++place) parts.find(tile, place, (row + i) * kSide, lines[place]);
+          lay_out_across<axes, 2>(lines, outputs - (row + i) * kSide, apart, lefts.get() + i * seen * apart + k * kStep);
+        }
+        for (int64_t i = 0; i < width; ++i) {
+          const T* lines[seen][kSide];
+          for (int place = 0; place < seen; ++place) windows.find(tile, place, (column + i) * kSide, lines[place]);
+          lay_out_across<axes, 3>(lines, inputs - (column + i) * kSide, apart, rights.get() + i * seen * apart + k * kStep);
+        }
       }
       for (int64_t place = 0; place < seen; ++place)
-        for (int64_t strip = 0; strip < strips(outputs); ++strip)
-          multiply<true>(run_of(strip, k0) + place * count * kStep, rights.get() + place * count * kStep, count, k0 == 0,
-                         sums.get() + (strip * seen + place) * kStep);
+        for (int64_t i = 0; i < width; ++i)
+          for (int64_t strip = 0; strip < height; ++strip)
+            multiply<true>(lefts.get() + (strip * seen + place) * apart, rights.get() + (i * seen + place) * apart, count, run == first,
+                           sums.get() + piece * block_of + ((strip * wide + i) * seen + place) * kStep);
     }
-    for (int64_t output = 0; output < outputs; ++output)
+  });
+  parallel_for(rows * columns, threads, [&](int64_t which) {
+    const int64_t row = which / columns, column = which % columns, block = row / tall * abreast + column / wide;
+    const float* from = sums.get() + block * deep * block_of + (row % tall * wide + column % wide) * seen * kStep;
+    for (int64_t output = row * kSide; output < std::min((row + 1) * kSide, outputs); ++output)
       for (int64_t input = column * kSide; input < std::min((column + 1) * kSide, inputs); input += kHalf) {
-        const float* from = sums.get() + output / kSide * seen * kStep + output % kSide * kSide + input % kSide;
         __m512 m[seen];
 #pragma GCC unroll 27
-        for (int place = 0; place < seen; ++place) m[place] = _mm512_load_ps(from + place * kStep);
+        for (int place = 0; place < seen; ++place) {
+          const float* sum = from + place * kStep + output % kSide * kSide + input % kSide;
+          m[place] = _mm512_load_ps(sum);
+          for (int64_t part = 1; part < deep; ++part) m[place] = _mm512_add_ps(m[place], _mm512_load_ps(sum + part * block_of));
+        }
         add_up<axes>(m);
         const auto mask = static_cast<__mmask16>(low_bits(std::min<int64_t>(inputs - input, kHalf)));
 #pragma GCC unroll 8
