@@ -17,14 +17,16 @@ FORMATS = ("saved_model", "web")
 
 
 def run(config: ConfigDict, workdir: str) -> int:
-    """The verb `export`: the latest checkpoint becomes WORKDIR/saved_model, or the next version in `export.dir`; or a web page."""
+    """The verb `export`: the latest checkpoint becomes WORKDIR/saved_model, anew, or the next version in `export.dir`; or a web page."""
     settings = config.export
     require(settings.format in FORMATS, "export.format", settings.format, " or ".join(FORMATS))
     if settings.format == "web":
         return _page(config, workdir)
     folder = _version(settings, config.model.name) if settings.dir else os.path.join(workdir, "saved_model")
-    _check_free(folder)
-    export(restore(config, workdir, judged=False), folder, workdir, endpoints=settings.endpoints)
+    ours = card.is_export(folder)
+    if not ours:
+        _check_free(folder)
+    export(restore(config, workdir, judged=False), folder, workdir, replace=ours, endpoints=settings.endpoints)
     served = os.path.dirname(folder) if settings.dir else folder
     print(f"SavedModel: {folder}\nTo serve it: python -m holotf.serve --model {served}")
     return 0
@@ -79,4 +81,4 @@ def _version(settings, model_name):
 
 def _check_free(folder):
     if os.path.exists(folder):
-        raise UserError(f"export folder {folder} exists: remove it first, or give another --workdir")
+        raise UserError(f"export folder {folder} exists: remove it first, or give --config.export.dir")

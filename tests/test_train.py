@@ -117,10 +117,17 @@ def test_running_a_finished_run_again_changes_nothing(squares, uninterrupted):
     assert all(np.array_equal(v, before[n]) for n, v in state(workdir).items())
 
 
-def test_an_export_folder_that_exists_is_kept(squares, uninterrupted):
-    done = run(*trains(squares, uninterrupted[0], "--mode=export", model="hologan"))
+def test_a_run_is_exported_anew_but_what_is_no_export_is_kept(uninterrupted, tmp_path):
+    workdir = shutil.copytree(uninterrupted[0], tmp_path / "run")
+    again = ("--workdir", str(workdir), "--mode=export", "--config.export.endpoints=('sample',)")
+    done = run(*again)
+    assert done.returncode == 0, done.stderr
+    assert tf.saved_model.load(str(workdir / "saved_model")).signatures.keys() == {"sample", "serving_default"}
+    (workdir / "saved_model" / "saved_model.pb").unlink()
+    done = run(*again)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith(f"error: export folder {uninterrupted[0]}/saved_model exists: remove it first")
+    assert done.stderr.splitlines()[-1].startswith(f"error: export folder {workdir}/saved_model exists: remove it first")
+    assert (workdir / "saved_model" / "card.json").exists()
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(squares, uninterrupted, tmp_path):
