@@ -12,8 +12,15 @@ from holotf import console
 from holotf.errors import RunError, UserError
 from holotf.flags import check_config, define_shorthands, given, of_flags, spelled_out
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "FILE or FILE:variant. Default: the one that --workdir was made with, else configs/hologan_blocks.py.")
-MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "generate", "analyse", "export", "serve"], "train prepares missing data, and ends with pictures and a SavedModel.")
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "FILE or FILE:variant. Default: the one that --workdir was made with, else configs/hologan_blocks.py."
+)
+MODE = flags.DEFINE_enum(
+    "mode",
+    "train",
+    ["train", "evaluate", "generate", "analyse", "export", "serve"],
+    "train prepares missing data, and ends with pictures and a SavedModel.",
+)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/CONFIG or runs/CONFIG_VARIANT if not given.")
 define_shorthands()
 

@@ -135,7 +135,7 @@ def builder(args: argparse.Namespace, data_dir: str | os.PathLike) -> "ImageBuil
             "azimuth_deg": number,
             "elevation_deg": number,
             "object": tfds.features.Scalar(np.int64),
-            "kind": tfds.features.ClassLabel(names=list(KINDS)),
+            "kind": tfds.features.ClassLabel(names=[name for name in KINDS if name in kinds]),
             "colours": tfds.features.Tensor(shape=(len(PARTS), 3), dtype=np.uint8, doc=f"RGB of {', '.join(PARTS)}"),
             "back": tfds.features.ClassLabel(names=list(BACKS)),
             "legs": tfds.features.ClassLabel(names=list(LEGS)),

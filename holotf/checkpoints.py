@@ -88,7 +88,7 @@ class Checkpoints:
         """
         name = f"ckpt-{int(self._model.iteration.numpy())}"
         if not self._chief:
-            return self._checkpoint.write(os.path.join(self._scratch.name, name))
+            return self._checkpoint.write(os.path.join(self._scratch.name, "ckpt"))  # one name: each gives way to the next
         path, before, writing = os.path.join(self.folder, name), self.found(), os.path.join(self.folder, _WRITING)
         try:
             shutil.rmtree(writing, ignore_errors=True)
@@ -178,6 +178,19 @@ class Checkpoints:
             told = {"name": name, "value": value, "checkpoint": os.path.basename(latest)}
             files.write_json(os.path.join(temporary, "metric.json"), told)
         return True
+
+    def to_go_on_from(self, named: str) -> str:
+        """What a training that is told to go on from a checkpoint goes on from: the latest, "", where that is whole and newer.
+
+        For it comes from the named one, or the named one leads to the same; so the same command can be given again.
+        """
+        found, latest = self.found(), self.latest
+        if latest not in found or os.path.join(self.folder, named) not in found:
+            return named
+        if _number(latest) <= _number(named) or damage(latest):
+            return named
+        print(f"{os.path.basename(latest)} is whole and newer than {named}")
+        return ""
 
     def restore(self, named: str = "") -> str | None:
         """Loads the latest checkpoint, or the one that is named (`train.resume_from`, such as ckpt-400), if there is one.

@@ -105,17 +105,15 @@ def open_folder(data: ConfigDict, whole: bool = True) -> tfds.core.DatasetBuilde
         raise UserError(f"data.dir={data.dir!r} {what}; make it with: {command}")
     try:
         builder = tfds.builder_from_directory(data.dir)
-        shards = [s for split in builder.info.splits.values() for s in zip(split.filepaths, split.shard_lengths, strict=True)]
+        files = [s for split in builder.info.splits.values() for s in zip(split.filepaths, split.shard_lengths, strict=True)]
     except Exception as error:  # tfds and protobuf raise whatever a damaged file makes them raise
         what = f"dataset_info.json or features.json is damaged ({brief(error)})"
         raise UserError(f"data.dir={data.dir!r}: {what}: prepare it again") from error
-    try:
-        split = builder.info.splits[data.split]
-    except (KeyError, ValueError):
-        raise UserError(f"data.split={data.split!r}: {data.dir} has {', '.join(builder.info.splits)}") from None
-    if split.num_examples == 0:
+    if not has_split(builder, data.split):
+        raise UserError(f"data.split={data.split!r}: {data.dir} has {', '.join(builder.info.splits)}")
+    if builder.info.splits[data.split].num_examples == 0:
         raise UserError(f"data.split={data.split!r} of {data.dir} is empty: prepare it again, or name another split")
-    for path, expected in shards if whole else ():
+    for path, expected in files if whole else ():
         _check_shard(os.fspath(path), expected)
     return builder
 
@@ -133,6 +131,27 @@ def open_beside(folder: str, field: str) -> tfds.core.DatasetBuilder:
     if not os.path.exists(os.path.join(folder, "dataset_info.json")):
         raise UserError(f"{field}={folder!r} is no data set: name a folder that data_prep wrote")
     return open_folder(ConfigDict({"dir": folder, "prepare": "", "split": "train"}))
+
+
+def has_split(builder: tfds.core.DatasetBuilder, name: str) -> bool:
+    """Whether a data set has a split, such as test or train[90%:]."""
+    try:
+        builder.info.splits[name]
+    except (KeyError, ValueError):
+        return False
+    return True
+
+
+def share(builder: tfds.core.DatasetBuilder, one: str, other: str) -> bool:
+    """Whether two splits of a data set have images in common."""
+    parts = [builder.info.splits[name].file_instructions for name in (one, other)]
+    spans = [[(p.filename, p.skip, p.skip + p.take) for p in found] for found in parts]
+    return any(a[0] == b[0] and max(a[1], b[1]) < min(a[2], b[2]) for a in spans[0] for b in spans[1])
+
+
+def shards(builder: tfds.core.DatasetBuilder, *names: str) -> list[str]:
+    """Paths of the files that hold some splits."""
+    return [os.fspath(path) for name in names for path in builder.info.splits[name].filepaths]
 
 
 def class_names(source: Source, feature: str) -> tuple[str, ...] | None:

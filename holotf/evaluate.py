@@ -61,6 +61,15 @@ def in_training(
     return metrics
 
 
+def was_judged(workdir: str, images: int) -> bool:
+    """Whether `in_training` has judged a run after so many images."""
+    path = os.path.join(workdir, "metrics.jsonl")
+    if not os.path.exists(path):
+        return False
+    with open(path, encoding="utf-8") as file:
+        return any(line.startswith(f'{{"images": {images},') for line in file)
+
+
 def check_best(model: Learner, config: ConfigDict) -> None:
     """Finds out before a training whether `evaluate.best` can be measured with its model and data.
 
@@ -68,7 +77,7 @@ def check_best(model: Learner, config: ConfigDict) -> None:
       UserError: it cannot.
     """
     asked = evaluators.fitting(evaluators.judges(), Subject(model, config))
-    _check_best(config, [name for judge in asked for name in judge.BETTER])
+    _check_best(config, [name for judge in asked for name in judge.measures()])
 
 
 def _check_best(config, can):

@@ -17,7 +17,7 @@ FORMATS = ("saved_model", "web")
 
 
 def run(config: ConfigDict, workdir: str) -> int:
-    """The verb `export`: the latest checkpoint becomes WORKDIR/saved_model, anew, or the next version in `export.dir`; or a web page."""
+    """The verb `export`: the latest checkpoint becomes WORKDIR/saved_model, or the next version in `export.dir`; or a web page."""
     settings = config.export
     require(settings.format in FORMATS, "export.format", settings.format, " or ".join(FORMATS))
     if settings.format == "web":

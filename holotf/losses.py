@@ -61,6 +61,21 @@ PAIRS = {  # by `loss.gan`: (discriminator, generator)
 }
 
 
+def accuracies(gan: str, real: tf.Tensor, fake: tf.Tensor, label_real: float = 1.0) -> dict[str, tf.Tensor]:
+    """Shares of real and of made images, [B] logits each, that the discriminator of a loss takes for what they are.
+
+    The boundary lies half way between what it is to say of either: at 0, or `label_real` / 2 for lsgan.
+
+    Returns:
+      {"accuracy/real", "accuracy/fake"}: float32 scalars in [0, 1]; empty for wgan, whose critic has no boundary.
+    """
+    if gan == "wgan":
+        return {}
+    boundary = label_real / 2 if gan == "lsgan" else 0.0
+    right = {"accuracy/real": real > boundary, "accuracy/fake": fake < boundary}
+    return {name: tf.reduce_mean(tf.cast(found, tf.float32)) for name, found in right.items()}
+
+
 def gradient_penalty(critic: Callable[[tf.Tensor], tf.Tensor], real: tf.Tensor, fake: tf.Tensor, mix: tf.Tensor) -> tf.Tensor:
     """E (|grad critic(x)| - 1)^2 at x = mix real + (1 - mix) fake. Source: Gulrajani et al. 2017, equation 3.
 

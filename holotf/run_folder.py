@@ -27,6 +27,7 @@ CONFIG = "config.json"
 FOLDERS = ("checkpoints", "events", "pictures", "analysis", "saved_model", "best")  # what a run makes in its own
 # What may differ when a run goes on. Everything else would make it another experiment.
 MAY_CHANGE = (
+    "model.classes",  # names: how many there are, the checkpoint says
     "train.kimg",
     "train.log_kimg",
     "train.sample_kimg",
@@ -233,7 +234,11 @@ def restore(config: ConfigDict, workdir: str, judged: bool = True) -> Learner:
     """
     devices.configure(config.device)
     reconcile(config, workdir, data.open_sources(config.data, whole=False) if judged and recorded(workdir) else None)
-    model = models.build(config)
+    epochs, config.optim.decay_epochs = config.optim.decay_epochs, 0.0  # how long one is only the data say, and nothing is updated
+    try:
+        model = models.build(config)
+    finally:
+        config.optim.decay_epochs = epochs
     if os.path.exists(os.path.join(workdir, "saved_model.pb")):
         _load_export(model, workdir)
     elif Checkpoints(model, workdir).restore(config.train.resume_from) is None:

@@ -61,7 +61,7 @@ def train(config: ConfigDict, workdir: str) -> int:
     data.check(sources, model.FEATURES, config.model.image_size, batch_size)
     with locked(workdir, active=worker == 0):
         checkpoints, pending = Checkpoints(model, workdir, config.train.keep_checkpoints, chief=worker == 0), []
-        if (path := checkpoints.restore(config.train.resume_from)) is not None:
+        if (path := checkpoints.restore(checkpoints.to_go_on_from(config.train.resume_from))) is not None:
             print(f"resumed from {path}")
         with explained(sources, workers, checkpoints, lambda: _settle(pending, checkpoints)):
             if worker == 0:
@@ -94,6 +94,18 @@ def _loop(model, config, workdir, strategy, sources, checkpoints, pending):
         return {k: strategy.reduce("MEAN", v, axis=None) for k, v in logs.items()}
 
     board = Board(workdir, config, active=worker == 0)
+
+    def judge(shown):
+        show = functools.partial(board.pictures, images=shown)
+        board.scalars(metrics := evaluate.in_training(model, config, workdir, shown, show), shown)
+        name = config.evaluate.best
+        checkpoints.keep_best(name, metrics[name], evaluators.better()[name], beside=(run_folder.CONFIG,))
+
+    def due_at(iteration):
+        return {k: iteration % n == 0 or iteration == total for k, n in every.items()}
+
+    if worker == 0 and start and due_at(start).get("evaluate") and not evaluate.was_judged(workdir, start * batch_size):
+        judge(start * batch_size)  # the run was broken off before it was, or while it was
     counted = {"total": total * batch_size, "initial": start * batch_size, "unit": " images", "unit_scale": True}
     bar = console.progress(**counted, disable=worker > 0)
     clock = time.perf_counter()
@@ -102,7 +114,7 @@ def _loop(model, config, workdir, strategy, sources, checkpoints, pending):
             pending.append((iteration, iterate(next(batches), **model.step_options(iteration - 1))))
             bar.update(batch_size)
             shown = iteration * batch_size
-            due = {k: iteration % n == 0 or iteration == total for k, n in every.items()}
+            due = due_at(iteration)
             if caught := signals.caught:  # asked once: what comes after this line is of the next iteration
                 due = {"log": True, "checkpoint": True}
             if not any(due.values()):
@@ -119,10 +131,7 @@ def _loop(model, config, workdir, strategy, sources, checkpoints, pending):
             if due["checkpoint"] or due.get("evaluate"):
                 checkpoints.save()
             if due.get("evaluate") and worker == 0:
-                show = functools.partial(board.pictures, images=shown)
-                board.scalars(metrics := evaluate.in_training(model, config, workdir, shown, show), shown)
-                name = config.evaluate.best
-                checkpoints.keep_best(name, metrics[name], evaluators.better()[name], beside=(run_folder.CONFIG,))
+                judge(shown)
             if caught:
                 break
             pending.clear()

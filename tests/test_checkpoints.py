@@ -55,9 +55,11 @@ def test_a_damaged_run_goes_on_from_the_checkpoint_that_is_named(copy, finished)
     truncate(copy / "checkpoints" / "ckpt-8.index")
     assert "is damaged" in refused(copy)
     assert "train.resume_from='ckpt-7': use one of ckpt-4, ckpt-6, ckpt-8" in refused(copy, "--config.train.resume_from=ckpt-7")
-    done = run(f"--workdir={copy}", "--config.train.resume_from=ckpt-6")
+    again = (f"--workdir={copy}", "--config.train.resume_from=ckpt-6")
+    done = run(*again)
     assert done.returncode == 0, done.stderr
     assert f"resumed from {copy}/checkpoints/ckpt-6" in done.stdout
+    assert f"resumed from {copy}/checkpoints/ckpt-8" in run(*again).stdout, "the same command goes on"
     readers = [tf.train.load_checkpoint(str(folder / "checkpoints" / "ckpt-8")) for folder in (copy, finished)]
     for name in readers[0].get_variable_to_shape_map():
         if name.startswith("generator/"):
@@ -139,3 +141,26 @@ def test_what_was_written_is_read_back_before_older_ones_go(squares, tmp_path, m
     model.iteration.assign(1)
     kept.save()
     assert not glob.glob(f"{first}.*"), "one is kept"
+
+
+def test_a_whole_newer_checkpoint_does_not_give_way_to_the_one_that_is_named(copy, squares, capsys):
+    """So that a command with `train.resume_from` can be given again."""
+    config = small_config(squares, **{"model.name": "dcgan", "train.checkpoint_kimg": 0.016, "train.kimg": 0.064})
+    kept = Checkpoints(models.build(config), str(copy))
+    assert kept.to_go_on_from("ckpt-4") == ""
+    assert "ckpt-8 is whole and newer than ckpt-4" in capsys.readouterr().out
+    assert [kept.to_go_on_from(name) for name in ("", "ckpt-8", "ckpt-7")] == ["", "ckpt-8", "ckpt-7"]
+    truncate(copy / "checkpoints" / "ckpt-8.index")
+    assert kept.to_go_on_from("ckpt-4") == "ckpt-4"
+
+
+def test_what_others_than_the_chief_write_does_not_pile_up(squares, tmp_path):
+    model = models.build(small_config(squares, **{"model.name": "dcgan"}))
+    other = Checkpoints(model, str(tmp_path), chief=False)
+    with other._scratch as scratch:
+        other.save()
+        first = sorted(os.listdir(scratch))
+        model.iteration.assign_add(1)
+        other.save()
+        assert sorted(os.listdir(scratch)) == first
+    assert not os.listdir(tmp_path)

@@ -11,6 +11,7 @@ from conftest import small_config
 from holotf import evaluate, models, train
 from holotf.checkpoints import Checkpoints
 from holotf.errors import UserError
+from holotf.evaluators.subject import Subject
 from holotf.export import export
 from holotf.run_folder import restore
 
@@ -30,7 +31,7 @@ def test_the_same_seed_gives_the_same_figures_and_another_does_not(config):
     assert evaluate.evaluate(model, config) == (metrics, notes, alarms)
     assert {"kid/mean", "kid/std", "fid", "diversity", "identity/ratio", "identity/shuffled_ratio"} == set(metrics)
     assert any("no pose figures" in note for note in notes), "the squares have no labels"
-    assert any("the data have no split 'test'" in note for note in notes)
+    assert any("the data have no unseen split 'test'" in note for note in notes)
     assert not alarms
     config.seed = 1
     assert evaluate.evaluate(model, config)[0]["fid"] != metrics["fid"]
@@ -73,6 +74,47 @@ def test_training_evaluates_records_and_keeps_the_best(config, tmp_path):
     model = models.build(config)
     assert Checkpoints(model, str(tmp_path / "best")).restore().endswith(f"ckpt-{iteration}")
     assert int(model.iteration.numpy()) == iteration
+
+
+def test_an_evaluation_that_was_broken_off_is_made_up(config, tmp_path):
+    config.evaluate.kimg = 0.032
+    train.train(config, str(tmp_path))
+    whole = (tmp_path / "metrics.jsonl").read_text()
+    before = {name: (tmp_path / name).read_text() for name in ("metrics.json", "best/metric.json")}
+    (tmp_path / "metrics.jsonl").write_text(whole.splitlines(keepends=True)[0])
+    for name in before:
+        (tmp_path / name).unlink()
+    for _ in range(2):
+        assert train.train(config, str(tmp_path)) == 0
+        assert (tmp_path / "metrics.jsonl").read_text() == whole, "once"
+    assert (tmp_path / "metrics.json").read_text() == before["metrics.json"]
+    assert json.loads((tmp_path / "best" / "metric.json").read_text())["checkpoint"] == "ckpt-8"
+
+
+@pytest.mark.parametrize("best", ["inversion/rmse", "probe/levels_accuracy", "pose/elevation_mae_deg", "pose/azimuth_mae_deg"])
+def test_what_is_switched_off_is_no_best(config, furniture, best):
+    config.data.dir, config.evaluate.best = str(furniture), best
+    config.views.azimuth_deg, config.views.elevation_deg = (0.0, 90.0), (20.0, 20.0)
+    model = models.build(config)
+    with pytest.raises(
+        UserError, match=f"evaluate.best='{best}' cannot be measured with .*: use one of kid/mean, fid, diversity, "
+    ):
+        evaluate.check_best(model, config)
+    config.views.azimuth_deg, config.views.elevation_deg = (0.0, 360.0), (0.0, 40.0)
+    config.evaluate.photos, config.evaluate.probe = 1, str(furniture)
+    evaluate.check_best(models.build(config), config)
+
+
+def test_images_that_were_trained_on_are_not_unseen(config):
+    model = models.build(config)
+    for trained, judged, unseen in (
+        ("train", "train[90%:]", None),
+        ("train[:90%]", "train[90%:]", "train[90%:]"),
+        ("train[:90%]", "train[80%:]", None),
+        ("train", "train[9", None),
+    ):
+        config.data.split, config.evaluate.split = trained, judged
+        assert Subject(model, config).unseen_split == unseen
 
 
 def test_a_best_that_cannot_be_measured_is_said_before_the_training(config, tmp_path):

@@ -130,3 +130,17 @@ def test_pairwise_content_by_a_loop_over_pairs():
     assert float(losses.pairwise_content(image, image + 0.3, mask)) == pytest.approx(0.0, abs=1e-6)
     alone = np.eye(16, dtype=np.float32)[:3].reshape(3, 4, 4, 1)
     assert float(losses.pairwise_content(image[..., :1], adapted[..., :1], alone)) == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("gan", "label_real", "expected"),
+    [("bce", 1.0, (0.75, 0.5)), ("hinge", 1.0, (0.75, 0.5)), ("lsgan", 1.0, (0.5, 0.75)), ("lsgan", 0.5, (0.75, 0.5))],
+)
+def test_accuracies_have_their_boundary_half_way(gan, label_real, expected):
+    real, fake = tf.constant([2.0, 0.4, 0.6, -1.0]), tf.constant([-2.0, -0.1, 0.4, 0.7])
+    found = losses.accuracies(gan, real, fake, label_real)
+    assert (float(found["accuracy/real"]), float(found["accuracy/fake"])) == expected
+
+
+def test_a_critic_has_no_accuracy():
+    assert losses.accuracies("wgan", REAL, FAKE) == {}

@@ -227,3 +227,20 @@ def test_two_trainings_in_one_folder_are_refused(squares, tmp_path):
     again = run(*arguments, f"--config.train.kimg={(reached + 1) * 0.008}")
     assert again.returncode == 0, again.stderr
     assert not list((tmp_path / "run").glob("lock*"))
+
+
+def test_a_run_is_read_without_its_data_where_its_classes_are_named(colours, tmp_path):
+    """Its data told it how long an epoch is and what the classes are called."""
+    changes = {"model.name": "classifier", "model.classes": (), "optim.decay_epochs": 1.0}
+    config, workdir = small_config(colours, **changes), tmp_path / "run"
+    workdir.mkdir()
+    model = models.build(config)
+    run_folder.record(config, str(workdir), data.open_sources(config.data))
+    Checkpoints(model, str(workdir)).save()
+    config.data.dir = str(tmp_path / "gone")
+    with pytest.raises(UserError, match="or name the classes here"):
+        run_folder.restore(config, str(workdir), judged=False)
+    config.model.classes = tuple(model.class_names)
+    read = run_folder.restore(config, str(workdir), judged=False)
+    for a, b in zip(read.network.weights, model.network.weights, strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -4,7 +4,7 @@ A judge says what it needs of the model and the data, what it measures and which
 that fit and says why others do not.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 from ml_collections import ConfigDict
@@ -39,6 +39,10 @@ class Evaluator:
     def unfit(self) -> str | None:
         """Why this cannot be measured with this model and these data, or None."""
         return None
+
+    def measures(self) -> Iterable[str]:
+        """Those of BETTER that come out of it with this config, model and data."""
+        return self.BETTER
 
     def run(self) -> Iterator[tuple[str, float]]:
         """Yields (path of a metric, value); what a reader of the figures has to know goes to `subject.note`."""

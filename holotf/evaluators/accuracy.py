@@ -33,9 +33,7 @@ class Judge(Evaluator):
     def run(self) -> Iterator[tuple[str, float]]:
         """Yields them."""
         subject, names = self.subject, self.subject.model.class_names
-        split = subject.unseen_split or subject.source.settings.split
-        if subject.unseen_split is None:
-            subject.note(f"the data have no split {subject.settings.split!r}: accuracy is on images that it was trained on")
+        split = subject.judged_split("accuracy is on")
         counts, nats, mistakes = look(subject, split)
         total = counts.sum()
         subject.note(f"accuracy on the {total} images of {split}")

@@ -1,7 +1,6 @@
 """Attributes of made images, as a reader tells them who learnt them from the data's labels; and how well it reads."""
 
 import dataclasses
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from holotf import data
 from holotf.errors import UserError
 from holotf.evaluators import networks, regressor
 from holotf.evaluators.networks import CHUNK, EPOCHS, SEED
@@ -97,7 +97,7 @@ def reader(subject: Subject) -> Reader:
         judged, wanted = images[rest], {name: values[rest] for name, values in known.items()}
         images, known = images[kept], {name: values[kept] for name, values in known.items()}
     classes = {name: tuple(builder.info.features[name].names) for name in known}
-    shards = [os.fspath(p) for p in builder.info.splits[split.partition("[")[0]].filepaths]
+    shards = data.shards(builder, split)
     key = f"{split} {unseen} {len(images)} {MOST} {HELD_OUT} {SEED}"
     learn = _classifier if kind == "classifier" else _neighbours
     look = learn(subject, images, known, classes, shards, key)

@@ -1,6 +1,5 @@
 """Are the images as good as the real ones? How far generated features are from real ones, and whether they are as diverse."""
 
-import os
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -40,16 +39,14 @@ class Judge(Evaluator):
     def _real(self):
         """Features of real images, [N, F], from the cache where they are there."""
         subject, config = self.subject, self.subject.config
-        split = subject.unseen_split or config.data.split
-        if subject.unseen_split is None:
-            subject.note(f"the data have no split {subject.settings.split!r}: real images are those that the model was trained on")
+        split = subject.judged_split("real images are")
         source = subject.source.of(split)
         count = min(subject.settings.images, source.count)
         size = min(CHUNK, count)
         stream = data.batches(source, ("image",), config.model.image_size, size, config.seed)
         images = (batch["image"].numpy() for batch in stream.take(-(-count // size)))
-        shards = [os.fspath(p) for p in subject.builder.info.splits[split].filepaths]
-        key = features.content_key(subject.extractor.name, shards, f"{split} {config.seed} {count} {size} {config.data.flip}")
+        detail = f"{split} {config.seed} {count} {size} {config.data.flip}"
+        key = features.content_key(subject.extractor.name, data.shards(subject.builder, split), detail)
         return features.cached_features(subject.extractor, images, key, subject.settings.cache)[:count]
 
     def _made(self):

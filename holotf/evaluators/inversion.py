@@ -34,6 +34,11 @@ class Judge(Evaluator):
             return f"no inversion: {self.subject.config.model.name} reads no latents off images"
         return None
 
+    def measures(self) -> list[str]:
+        """None where `evaluate.photos` is 0, no azimuth where the data do not tell it."""
+        known = self.subject.poses_known
+        return [name for name in self.BETTER if self.subject.settings.photos and (known or "azimuth" not in name)]
+
     def run(self) -> Iterator[tuple[str, float]]:
         """Yields `inversion/...`; nothing where `evaluate.photos` is 0."""
         subject, count = self.subject, self.subject.settings.photos

@@ -1,6 +1,5 @@
 """The classifier that reads labels, several an image: trained on labelled images, or one's own; and how well it reads."""
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from holotf import features
+from holotf import data, features
 from holotf.errors import UserError
 from holotf.evaluators import networks, regressor
 from holotf.evaluators.networks import EPOCHS, SEED
@@ -91,7 +90,7 @@ def labeller(
             made.held_out[name] = judge(found, labels)
         return made
     names = [split, *judged_on]
-    shards = [os.fspath(p) for name in names for p in builder.info.splits[name.partition("[")[0]].filepaths]
+    shards = data.shards(builder, *names)
     place = Path(cache) / f"{content_key('labels', shards, f'{names} {feature} {SEED} {EPOCHS}')}.keras"
 
     def trained():

@@ -1,11 +1,9 @@
 """Is it what was asked for? Labels read off images that a conditional model drew, on lists of conditions, seen and unseen."""
 
-import os
 from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
-import tensorflow as tf
 from ml_collections import ConfigDict
 
 from holotf import conditions, data, features
@@ -49,11 +47,14 @@ class Judge(Evaluator):
             return f"no labels: {subject.config.data.dir} has other labels than the model"
         return None
 
+    def measures(self) -> list[str]:
+        """Those of the lists that there are."""
+        return [name for name in self.BETTER if name.split("/")[1] in self._lists()]
+
     def run(self) -> Iterator[tuple[str, float]]:
         """Yields them."""
         subject, names = self.subject, self.subject.model.class_names
-        splits = [name for name in (subject.settings.split, "unseen") if name in subject.builder.info.splits]
-        settings, feature = subject.settings, subject.config.model.labels
+        settings, feature, splits = subject.settings, subject.config.model.labels, subject.judged_splits
         reader = labeller.labeller(
             subject.builder, subject.config.data.split, splits, feature, len(names), settings.cache, settings.classifier
         )
@@ -61,8 +62,7 @@ class Judge(Evaluator):
         subject.note(f"labels are read by {reader.name}; its own top-k accuracy on real images: {known}")
         for split, found in reader.held_out.items():
             yield from ((f"labels/judge/{split}/{metric}", value) for metric, value in found.items())
-        lists = conditions.read(subject.config.data.dir, names) or {"single": [(name,) for name in names]}
-        for name, asked in lists.items():
+        for name, asked in self._lists().items():
             labels = conditions.rows(asked, names)
             labels = np.tile(labels, (max(1, settings.images // len(labels)), 1))
             images = self._made(labels)
@@ -88,6 +88,11 @@ class Judge(Evaluator):
             made.append(model.sample(model.labelled(latents, rows), *more).numpy())
         return np.concatenate(made)[: len(labels)]
 
+    def _lists(self):
+        """{name of a list of conditions: the conditions}."""
+        names = self.subject.model.class_names
+        return conditions.read(self.subject.config.data.dir, names) or {"single": [(name,) for name in names]}
+
     def _likeness(self, name, split, images, labels):
         """KID for each number of objects, and diversity within a condition, against real images of a split."""
         subject, seed = self.subject, self.subject.config.seed
@@ -95,8 +100,7 @@ class Judge(Evaluator):
         of_real, told = labeller.labelled(
             subject.builder, split, subject.config.model.labels, len(subject.model.class_names), count=count
         )
-        shards = [os.fspath(p) for p in subject.builder.info.splits[split.partition("[")[0]].filepaths]
-        key = features.content_key(subject.extractor.name, shards, f"labels {split} {count}")
+        key = features.content_key(subject.extractor.name, data.shards(subject.builder, split), f"labels {split} {count}")
         real = features.cached_features(subject.extractor, [of_real], key, subject.settings.cache)
         made = subject.extractor(images)
         numbers = [np.rint(rows.sum(axis=1)).astype(int) for rows in (told, labels)]
@@ -121,7 +125,8 @@ class Judge(Evaluator):
         read = labeller.judge(reader(sweep.reshape(-1, *sweep.shape[2:])), each)
         yield "labels/sweep/top_k", read["top_k"]
         if subject.poses_known and len(labels) > 1:
-            others = model.labelled(subject.latents, tf.roll(labels, 1, axis=0))
-            turned = model.sweep(others, "azimuth_deg", subject.settings.views)
+            others = np.roll(labels, 1, axis=0)
+            turned = model.sweep(model.labelled(subject.latents, others), "azimuth_deg", subject.settings.views)
             (before, _), (after, _) = (subject.reader()(images) for images in (sweep, turned))
-            yield "labels/azimuth_shift_deg", float(np.abs(wrap(after - before)).mean())
+            if np.any(other := np.any(labels != others, axis=1)):
+                yield "labels/azimuth_shift_deg", float(np.abs(wrap(after - before))[other].mean())

@@ -41,6 +41,13 @@ class Judge(Evaluator):
             return f"no pose figures: {self.subject.config.data.dir} has no azimuth_deg and elevation_deg to learn from"
         return None
 
+    def measures(self) -> list[str]:
+        """Those of the elevation where there is a range of it, the others where views go round; by outlines on a plain ground."""
+        (low, high), turns = self.subject.config.views.elevation_deg, self.subject.model.turns_fully
+        plain = turns and self.subject.ground is not None
+        there = {"elevation": high > low, "silhouette": plain, "agreed": plain}
+        return [name for name in self.BETTER if next((there[what] for what in there if what in name), turns)]
+
     def run(self) -> Iterator[tuple[str, float]]:
         """Yields `pose/...`."""
         subject, turns = self.subject, {}

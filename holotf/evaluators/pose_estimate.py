@@ -66,9 +66,7 @@ class Judge(Evaluator):
             self.subject.note(f"no errors of poses: {self.subject.source.settings.dir} has no azimuth_deg and elevation_deg")
             return
         subject, count = self.subject, self.subject.settings.images
-        split = subject.unseen_split or subject.source.settings.split
-        if subject.unseen_split is None:
-            subject.note(f"the data have no split {subject.settings.split!r}: poses are of images that it was trained on")
+        split = subject.judged_split("poses are of")
         images, azimuth, elevation = regressor.labelled(subject.builder, split, *LABELS, count=count)
         read_azimuth, read_elevation, confidence = self._read(images)
         subject.note(f"pose errors on {len(images)} images of {split}")

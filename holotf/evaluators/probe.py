@@ -52,6 +52,10 @@ class Judge(Evaluator):
         if settings.probe and importlib.util.find_spec("sklearn") is None:
             raise UserError(f"evaluate.probe={settings.probe!r} needs scikit-learn: pip install 'holotf[analyse]'")
 
+    def measures(self) -> list[str]:
+        """Its accuracy where `evaluate.probe` names data."""
+        return list(self.BETTER) if self.subject.settings.probe else []
+
     def run(self) -> Iterator[tuple[str, float]]:
         """Yields `probe/...`; nothing where `evaluate.probe` is empty."""
         settings = self.subject.settings
@@ -101,7 +105,7 @@ class Task:
                 f"evaluate.probe={settings.probe!r} has images of shape {found['image'].shape}: prepare it with --size {size}"
             )
         kept = round(100 * (1 - HELD_OUT))
-        own = settings.split in self.builder.info.splits
+        own = settings.split in self.builder.info.splits  # a part of the training images would be learnt from
         self.splits = (
             {"train": "train", "test": settings.split} if own else {"train": f"train[:{kept}%]", "test": f"train[{kept}%:]"}
         )
@@ -130,8 +134,8 @@ class Task:
         return json.loads(path.read_text(encoding="utf-8"))
 
     def _key(self, name, detail):
-        shards = [os.fspath(p) for s in self.splits.values() for p in self.builder.info.splits[s.partition("[")[0]].filepaths]
-        return content_key(name, shards, f"probe {self.splits} {self.subject.settings.probe_images} {detail}")
+        detail = f"probe {self.splits} {self.subject.settings.probe_images} {detail}"
+        return content_key(name, data.shards(self.builder, *self.splits.values()), detail)
 
     def scores(self, space: str, learn: np.ndarray, judge: np.ndarray) -> dict[str, float]:
         """Accuracy with all labels and with few.

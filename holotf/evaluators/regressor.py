@@ -1,6 +1,5 @@
 """The regressor that reads poses: trained on labelled renders, on their pixels or on their silhouettes."""
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -121,7 +120,7 @@ def regressor(
       UserError: too few images.
     """
     names = [split, *judged_on]
-    shards = [os.fspath(p) for name in names for p in builder.info.splits[name.partition("[")[0]].filepaths]
+    shards = data.shards(builder, *names)
     what = "pixels" if ground is None else f"silhouettes on {ground.tolist()} beyond {outlines.DIFFERS}"
     path = Path(cache) / f"{content_key('pose', shards, f'{names} {SEED} {EPOCHS} {what}')}.keras"
 

@@ -79,8 +79,21 @@ class Subject:
 
     @property
     def unseen_split(self) -> str | None:
-        """The split that the model has not seen, if there is one."""
-        return self.settings.split if self.settings.split in self.builder.info.splits else None
+        """The split that the model has not seen, if there is one: `evaluate.split`, unless images of it were trained on."""
+        name, trained = self.settings.split, self.source.settings.split
+        unseen = data.has_split(self.builder, name) and not data.share(self.builder, name, trained)
+        return name if unseen else None
+
+    def judged_split(self, what: str) -> str:
+        """The unseen split, or else that of training: it is then noted that `what` (such as "poses are of") images trained on."""
+        if self.unseen_split is None:
+            self.note(f"the data have no unseen split {self.settings.split!r}: {what} images that the model was trained on")
+        return self.unseen_split or self.source.settings.split
+
+    @property
+    def judged_splits(self) -> list[str]:
+        """The splits that networks which learn from the data's labels are judged on."""
+        return [name for name in dict.fromkeys((self.settings.split, "unseen")) if data.has_split(self.builder, name)]
 
     @property
     def poses_known(self) -> bool:
@@ -161,7 +174,7 @@ class Subject:
         return regressor.regressor(
             self.builder,
             self.config.data.split,
-            [name for name in (self.settings.split, "unseen") if name in self.builder.info.splits],
+            self.judged_splits,
             self.settings.cache,
             self.ground if silhouettes else None,
         )

@@ -5,13 +5,12 @@ is nearer to everything than a sharp photograph, and is no copy.
 """
 
 import dataclasses
-import os
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
 
-from holotf import looks
+from holotf import data, looks
 from holotf.evaluators import Evaluator, regressor
 from holotf.features import cached_features, content_key
 from holotf.looks import made, plots
@@ -46,8 +45,8 @@ class Look(Evaluator):
         subject = self.subject
         if subject.unseen_split is None:
             return (
-                f"no memorisation: it compares with images held out, and {subject.config.data.dir} has no split "
-                f"{subject.settings.split!r}: prepare it with --test"
+                f"no memorisation: it compares with images held out, and {subject.config.data.dir} has no unseen "
+                f"split {subject.settings.split!r}: prepare it with --test"
             )
         return looks.missing("memorisation")
 
@@ -60,12 +59,11 @@ class Look(Evaluator):
         samples = made.images(subject.model, subject.model.draw(count, [subject.config.seed, 3]), "samples")
         if len(train) < subject.source.count:
             subject.note(f"memorisation: of {subject.source.count} training images, the first {len(train)} are looked at")
-        shards = [os.fspath(p) for p in subject.builder.info.splits[split.partition("[")[0]].filepaths]
 
         def extracted(images):
             if images is not train:
                 return subject.extractor(images)
-            key = content_key(subject.extractor.name, shards, f"memorisation {split} {MOST}")
+            key = content_key(subject.extractor.name, data.shards(subject.builder, split), f"memorisation {split} {MOST}")
             chunks = (train[i : i + CHUNK] for i in range(0, len(train), CHUNK))
             return cached_features(subject.extractor, chunks, key, subject.settings.cache)
 

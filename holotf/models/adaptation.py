@@ -180,7 +180,7 @@ class PoseAdapting(Adapting, Posing):
       config: the whole experiment (configs/base.py).
 
     Raises:
-      UserError: as `Posing` and `Adapting`.
+      UserError: as `Posing` and `Adapting`; labelled images that are to be mirrored.
     """
 
     PARTS: ClassVar = ("network", "pose_optimizer")
@@ -188,6 +188,11 @@ class PoseAdapting(Adapting, Posing):
 
     def __init__(self, config: ConfigDict):
         super().__init__(config)
+        for name, source in config.data.sources.items():
+            labelled = len(self.FEATURES[name]) > 1
+            require(
+                not (labelled and source.flip), f"data.sources.{name}.flip", True, "False: a mirrored image has another azimuth"
+            )
         self.network, self.pose_optimizer = self._make(3)
 
     @property

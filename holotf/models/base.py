@@ -131,7 +131,7 @@ class Learner(keras.Model):
         """One update. Keras sums gradients over replicas, hence the division: the global loss is the mean."""
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         gradients = tape.gradient(loss, [v.value for v in variables])
-        optimizer.apply([g / replicas for g in gradients] if replicas > 1 else gradients, variables)
+        optimizer.apply([None if g is None else g / replicas for g in gradients], variables)
         return tf.linalg.global_norm(gradients)
 
     def _kimg(self):

@@ -110,9 +110,10 @@ class DCGAN(Perceptive, GAN):
         require(m.d_norm in NORMS, "model.d_norm", m.d_norm, "batch, spectral or none")
         for name in ("gf", "df", "z_dim"):
             require(m[name] >= 1, f"model.{name}", m[name], "1 or more")
-        if m.d_norm == "batch" and (loss.gan == "wgan" or loss.lambda_r1 > 0):
+        if m.d_norm == "batch" and (loss.gan == "wgan" or loss.gradient_penalty or loss.lambda_r1 > 0):
             # The penalty is on each image's own gradient (Gulrajani et al. 2017, section 4, "No critic batch normalization").
-            raise UserError("model.d_norm='batch' with a gradient penalty (loss.gan=wgan or loss.lambda_r1): use none or spectral")
+            switch = "loss.gan=wgan, loss.gradient_penalty or loss.lambda_r1"
+            raise UserError(f"model.d_norm='batch' with a gradient penalty ({switch}): use none or spectral")
         super().__init__(
             config,
             lambda: Generator(m.image_size, m.z_dim, m.gf),

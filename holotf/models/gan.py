@@ -176,11 +176,8 @@ class GAN(Generative):
             terms |= self._penalties(reals, condition, fakes) if penalise else {}
             terms |= self.discriminator_terms(real, fake, inputs)
             total = sum(terms.values())
-        return terms | {
-            "grad_norm/d": self._apply(tape, total, self.discriminator.trainable_variables, self.d_optimizer),
-            "accuracy/real": tf.reduce_mean(tf.cast(real["logits"] > 0, tf.float32)),
-            "accuracy/fake": tf.reduce_mean(tf.cast(fake["logits"] < 0, tf.float32)),
-        }
+        terms |= losses.accuracies(self.config.loss.gan, real["logits"], fake["logits"], self.config.loss.label_real)
+        return terms | {"grad_norm/d": self._apply(tape, total, self.discriminator.trainable_variables, self.d_optimizer)}
 
     def _judge(self, reals, fakes):
         """The discriminator's outputs on real and on made images, each with their condition.

@@ -156,12 +156,8 @@ class PixelAdapting(Adapting):
         with tf.GradientTape() as tape:
             real, fake = (self.discriminator(images, training=True)["logits"] for images in (target, adapted))
             loss = losses.PAIRS[self.config.loss.gan][0](real, fake)
-        return {
-            "loss/d": loss,
-            "grad_norm/d": self._apply(tape, loss, self.discriminator.trainable_variables, self.d_optimizer),
-            "accuracy/real": tf.reduce_mean(tf.cast(real > 0, tf.float32)),
-            "accuracy/fake": tf.reduce_mean(tf.cast(fake < 0, tf.float32)),
-        }
+        norm = self._apply(tape, loss, self.discriminator.trainable_variables, self.d_optimizer)
+        return {"loss/d": loss, "grad_norm/d": norm} | losses.accuracies(self.config.loss.gan, real, fake)
 
     def _noisy(self, images, which):
         """Images plus Gaussian noise, `model.d_noise`; `which` tells an iteration's draws apart."""

@@ -250,3 +250,9 @@ def test_a_turntable_is_train_alone_unless_asked(tmp_path):
         "train": list(range(8)),
         "test": [1_000_000_000, 1_000_000_001],
     }
+
+
+def test_kinds_are_those_that_were_asked_for(tmp_path):
+    prepare(tmp_path / "out", "--count", 4, "--kinds", "table,chair")
+    features = tfds.builder_from_directory(str(tmp_path / "out")).info.features
+    assert features["kind"].names == ["chair", "table"]

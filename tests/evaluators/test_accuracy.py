@@ -75,7 +75,7 @@ def test_without_a_test_split_it_says_what_it_measured(squares):
     config = config_of(squares)
     metrics, notes, _ = evaluate.evaluate(models.build(config), config)
     assert 0 <= metrics["accuracy/top1"] <= 1
-    assert "the data have no split 'test': accuracy is on images that it was trained on" in notes
+    assert "the data have no unseen split 'test': accuracy is on images that the model was trained on" in notes
 
 
 def test_data_without_labels_have_no_accuracy(tmp_path):

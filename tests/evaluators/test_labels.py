@@ -8,7 +8,8 @@ from conftest import small_config
 
 from holotf import conditions, data, evaluate, models
 from holotf.errors import UserError
-from holotf.evaluators import labeller, networks
+from holotf.evaluators import labeller, labels, networks
+from holotf.evaluators.subject import Subject
 
 LABELS = np.float32([[1, 0, 0, 0], [0, 1, 1, 0], [1, 0, 1, 1]])
 
@@ -126,3 +127,10 @@ def test_data_without_labels_are_not_judged(squares, extractor):
     metrics, notes, _ = evaluate.evaluate(models.build(config), config)
     assert f"no labels: {squares} have no labels 'labels'" in notes
     assert not [name for name in metrics if name.startswith("labels/")]
+
+
+def test_lists_that_are_not_there_are_no_best(model, scenes, squares):
+    judge = labels.Judge(Subject(model, model.config))
+    assert judge.measures() == [f"labels/{name}/{metric}" for name in ("test", "unseen") for metric in ("top_k", "exact")]
+    model.config.data.dir = squares
+    assert judge.measures() == ["labels/single/top_k", "labels/single/exact"]

@@ -314,3 +314,12 @@ def test_the_average_follows_the_weights(updates, rate):
 def test_impossible_configs_are_refused_by_name(change, message):
     with pytest.raises(UserError, match=message):
         models.build(small_config(**change))
+
+
+@pytest.mark.slow
+def test_replicas_leave_heads_that_no_loss_asks_for():
+    """Without the identity loss the head of latents has no gradient."""
+    config = small_config(**{"loss.lambda_identity": 0.0})
+    model, (before, after) = train_on_replicas(config, 2, batch(config))
+    assert before["loss/d"] != after["loss/d"]
+    assert model.discriminator.latent.trainable_variables

@@ -213,3 +213,12 @@ def test_the_bounds_are_of_one_config():
     assert found["pixelda"].model.name == "pose_pixelda"
     with pytest.raises(UserError, match=r"pose_factory:both: use one of generated, dann, pixelda, real"):
         pose_factory.get_config("both")
+
+
+def test_labelled_images_are_not_mirrored():
+    config = config_of()
+    config.data.sources.target.flip = True
+    models.build(config)
+    config.data.sources.source.flip = True
+    with pytest.raises(UserError, match=r"data.sources.source.flip=True: use False: a mirrored image has another azimuth"):
+        models.build(config)
