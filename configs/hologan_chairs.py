@@ -3,7 +3,7 @@
 Command   python main.py --config configs/hologan_chairs.py         # 64 px; configs/hologan_chairs.py:128 is the same at 128
 Hardware  one core a run (AMD EPYC, no AMX), 24 GiB, no GPU; 2026-11-30
 Time      33 minutes of training (65 to 67 images/s)
-Result    three seeds, worst and median: KID x 100 of 7.5 and 5.9 (DCGAN in batches of 32, one seed: 8.2), identity ratio 0.52
+Result    three seeds, worst and median: KID x 100 of 7.5 and 5.9 (DCGAN, one seed: 6.9), identity ratio 0.52
           and 0.52 (real turntables: 0.39); 45 and 47 of 48 chairs turn once by pixels (47 of 49), 48 and 48 by outlines;
           azimuth error 23.3 and 10.5 degrees (7.4): docs/results.md, "Eight images an update"
 """

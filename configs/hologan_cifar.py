@@ -22,6 +22,7 @@ def get_config() -> ConfigDict:
     config = hologan_blocks.get_config()
     config.data.dir = "data/cifar32"
     config.data.prepare = "catalogue cifar10 --crop none --size 32"
+    config.train.batch_size, config.train.kimg = 32, 64.0  # as it was run
     config.views.azimuth_deg = (-45.0, 45.0)
     config.views.elevation_deg = (-15.0, 15.0)
     config.evaluate.best = "kid/mean"

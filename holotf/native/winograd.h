@@ -26,6 +26,8 @@ constexpr int64_t power(int64_t base, int exponent) { return exponent ? base * p
 // The place [2^axes] of a tile, as one of [3^axes].
 constexpr int corner(int place) { return place % 2 + place / 2 % 2 * 3 + place / 4 * 9; }
 
+constexpr int64_t kPieces = 8;  // of a gradient of few blocks
+
 template <typename Value>
 constexpr int64_t kAtOnce = 16384 / kStep / sizeof(Value);  // steps that are multiplied
 
@@ -277,72 +279,6 @@ Sum taps_at(int64_t count, int64_t place, const Along& along) {
   return found;
 }
 
-// The gradient of the kernel of such tiles: of a = m0 + m1 and b = m1 + m2, of products summed over all tiles,
-//   m0 = (x0 - x1) dy0,   m1 = x1 (dy0 + dy1),   m2 = (x2 - x1) dy1.
-// A block of strips of both sides is laid out and multiplied a few steps at a time, all in the core's own cache; few blocks are shared
-// out along the depth, alike for any number of threads.
-//   windows: [3^axes] places of x, parts: [2^axes] of dy.
-//   to(part): where the gradient of a part [2^axes] of the kernel goes, [channels of dy, channels of x].
-template <typename Value, int axes, typename T, typename To>
-void winograd_filter_of(const Patches<T>& windows, const Patches<T>& parts, int64_t threads, const To& to) {
-  constexpr int seen = power(3, axes);
-  constexpr int64_t at_once = kAtOnce<Value> / 4, most = axes < 3 ? 16 : 4;  // steps, and pairs of strips, in a block: below 1 MiB
-  const int64_t outputs = parts.channels, inputs = windows.channels, rows = strips(outputs), columns = strips(inputs);
-  const int64_t steps = strips(windows.rows()), runs = (steps + at_once - 1) / at_once;
-  int64_t tall = std::min<int64_t>(rows, axes < 3 ? 4 : 2);  // squares, but where there are few strips
-  const int64_t wide = std::min(columns, most / tall);
-  tall = std::min(rows, most / wide);
-  const int64_t abreast = (columns + wide - 1) / wide, blocks = (rows + tall - 1) / tall * abreast;
-  const int64_t deep = std::clamp<int64_t>(16 / blocks, 1, (runs + 7) / 8), block_of = tall * wide * seen * kStep;
-  const auto sums = room<float>(blocks * deep * block_of);  // [blocks, deep, tall, wide, 3^axes]
-  parallel_for(blocks * deep, threads, [&](int64_t piece) {
-    const int64_t block = piece / deep, part = piece % deep, first = runs * part / deep, last = runs * (part + 1) / deep;
-    const int64_t row = block / abreast * tall, height = std::min(tall, rows - row);
-    const int64_t column = block % abreast * wide, width = std::min(wide, columns - column);
-    const auto lefts = room<Value>(height * seen * at_once * kStep), rights = room<Value>(width * seen * at_once * kStep);
-    for (int64_t run = first; run < last; ++run) {
-      const int64_t count = std::min(at_once, steps - run * at_once), apart = count * kStep;
-      for (int64_t k = 0; k < count; ++k) {
-        const int64_t tile = (run * at_once + k) * kSide;
-        for (int64_t i = 0; i < height; ++i) {
-          const T* lines[power(2, axes)][kSide];
-          for (int place = 0; place < power(2, axes); ++place) parts.find(tile, place, (row + i) * kSide, lines[place]);
-          lay_out_across<axes, 2>(lines, outputs - (row + i) * kSide, apart, lefts.get() + i * seen * apart + k * kStep);
-        }
-        for (int64_t i = 0; i < width; ++i) {
-          const T* lines[seen][kSide];
-          for (int place = 0; place < seen; ++place) windows.find(tile, place, (column + i) * kSide, lines[place]);
-          lay_out_across<axes, 3>(lines, inputs - (column + i) * kSide, apart, rights.get() + i * seen * apart + k * kStep);
-        }
-      }
-      for (int64_t place = 0; place < seen; ++place)
-        for (int64_t i = 0; i < width; ++i)
-          for (int64_t strip = 0; strip < height; ++strip)
-            multiply<true>(lefts.get() + (strip * seen + place) * apart, rights.get() + (i * seen + place) * apart, count, run == first,
-                           sums.get() + piece * block_of + ((strip * wide + i) * seen + place) * kStep);
-    }
-  });
-  parallel_for(rows * columns, threads, [&](int64_t which) {
-    const int64_t row = which / columns, column = which % columns, block = row / tall * abreast + column / wide;
-    const float* from = sums.get() + block * deep * block_of + (row % tall * wide + column % wide) * seen * kStep;
-    for (int64_t output = row * kSide; output < std::min((row + 1) * kSide, outputs); ++output)
-      for (int64_t input = column * kSide; input < std::min((column + 1) * kSide, inputs); input += kHalf) {
-        __m512 m[seen];
-#pragma GCC unroll 27
-        for (int place = 0; place < seen; ++place) {
-          const float* sum = from + place * kStep + output % kSide * kSide + input % kSide;
-          m[place] = _mm512_load_ps(sum);
-          for (int64_t part = 1; part < deep; ++part) m[place] = _mm512_add_ps(m[place], _mm512_load_ps(sum + part * block_of));
-        }
-        add_up<axes>(m);
-        const auto mask = static_cast<__mmask16>(low_bits(std::min<int64_t>(inputs - input, kHalf)));
-#pragma GCC unroll 8
-        for (int part = 0; part < power(2, axes); ++part)
-          _mm512_mask_storeu_ps(to(part) + output * inputs + input, mask, m[corner(part)]);
-      }
-  });
-}
-
 // Enlarging x 2 and convolving with three taps k: along an axis, x[m - 1 ... m + 1] with a = k[2], a + b = the sum of k and b = k[0]
 // gives y[2 m] and y[2 m + 1].
 template <int axes, typename T>
@@ -393,28 +329,90 @@ void winograd_spread(int64_t batch, const int64_t* small, const int64_t* large, 
   }
 }
 
-// The gradient of its kernel, [4^axes, outputs, inputs].
+// The gradient of its kernel, [4^axes, outputs, inputs]. In each phase, of products summed over all tiles,
+//   m0 = (x0 - x1) dy0,   m1 = x1 (dy0 + dy1),   m2 = (x2 - x1) dy1,
+// the gradients of a and b are m0 + m1 and m1 + m2. A block of strips of both sides is laid out and multiplied a few steps at a time,
+// all in the core's own cache; few blocks are shared out along the depth, alike for any number of threads.
+template <typename Value, int axes, typename T>
+void winograd_filter_of(int64_t batch, const int64_t* small, const int64_t* large, const T* dy, int64_t outputs, const T* x,
+                        int64_t inputs, int64_t threads, float* dkernel) {
+  constexpr int seen = power(3, axes), given = power(2, axes);
+  constexpr int64_t at_once = kAtOnce<Value> / 4, most = axes < 3 ? 16 : 4;  // steps, and pairs of strips, in a block: below 1 MiB
+  const auto grid = halved<axes>(small);
+  const int64_t rows = strips(outputs), columns = strips(inputs), steps = strips(batch * grid[0] * grid[1] * grid[2]);
+  const int64_t runs = (steps + at_once - 1) / at_once;
+  int64_t tall = std::min<int64_t>(rows, axes < 3 ? 4 : 2);  // a square, but where there are few strips
+  const int64_t wide = std::min(columns, most / tall);
+  tall = std::min(rows, most / wide);
+  const int64_t abreast = (columns + wide - 1) / wide, blocks = (rows + tall - 1) / tall * abreast, block_of = tall * wide * seen * kStep;
+  const int64_t deep = std::clamp<int64_t>(kPieces / blocks, 1, (runs + 7) / 8);
+  const auto sums = room<float>(blocks * deep * block_of);  // [blocks, deep, tall, wide, 3^axes]
+  for (int64_t phase = 0; phase < given; ++phase) {
+    const auto windows = windows_of<axes>(grid.data(), seen_in(phase), x, batch, small, inputs);
+    const auto parts = windows_of<axes, 2>(grid.data(), given_in(phase), dy, batch, large, outputs);
+    parallel_for(blocks * deep, threads, [&](int64_t piece) {
+      const int64_t block = piece / deep, part = piece % deep, first = runs * part / deep, last = runs * (part + 1) / deep;
+      const int64_t row = block / abreast * tall, height = std::min(tall, rows - row);
+      const int64_t column = block % abreast * wide, width = std::min(wide, columns - column);
+      const auto lefts = room<Value>(height * seen * at_once * kStep), rights = room<Value>(width * seen * at_once * kStep);
+      for (int64_t run = first; run < last; ++run) {
+        const int64_t count = std::min(at_once, steps - run * at_once), apart = count * kStep;
+        for (int64_t k = 0; k < count; ++k) {
+          const int64_t tile = (run * at_once + k) * kSide;
+          for (int64_t i = 0; i < height; ++i) {
+            const T* lines[given][kSide];
+            for (int place = 0; place < given; ++place) parts.find(tile, place, (row + i) * kSide, lines[place]);
+            lay_out_across<axes, 2>(lines, outputs - (row + i) * kSide, apart, lefts.get() + i * seen * apart + k * kStep);
+          }
+          for (int64_t i = 0; i < width; ++i) {
+            const T* lines[seen][kSide];
+            for (int place = 0; place < seen; ++place) windows.find(tile, place, (column + i) * kSide, lines[place]);
+            lay_out_across<axes, 3>(lines, inputs - (column + i) * kSide, apart, rights.get() + i * seen * apart + k * kStep);
+          }
+        }
+        for (int64_t place = 0; place < seen; ++place)
+          for (int64_t i = 0; i < width; ++i)
+            for (int64_t strip = 0; strip < height; ++strip)
+              multiply<true>(lefts.get() + (strip * seen + place) * apart, rights.get() + (i * seen + place) * apart, count, run == first,
+                             sums.get() + piece * block_of + ((strip * wide + i) * seen + place) * kStep);
+      }
+    });
+    float* to[given];  // a is that of tap 3 - p, b of tap 1 - p
+    for (int64_t part = 0; part < given; ++part) {
+      int64_t tap = 0;
+      for (int64_t axis = axes - 1; axis >= 0; --axis) tap = 4 * tap + 3 - (phase >> axis & 1) - 2 * (part >> axis & 1);
+      to[part] = dkernel + tap * outputs * inputs;
+    }
+    parallel_for(rows * columns, threads, [&](int64_t which) {
+      const int64_t row = which / columns, column = which % columns, block = row / tall * abreast + column / wide;
+      const float* from = sums.get() + block * deep * block_of + (row % tall * wide + column % wide) * seen * kStep;
+      for (int64_t output = row * kSide; output < std::min((row + 1) * kSide, outputs); ++output)
+        for (int64_t input = column * kSide; input < std::min((column + 1) * kSide, inputs); input += kHalf) {
+          __m512 m[seen];
+#pragma GCC unroll 27
+          for (int place = 0; place < seen; ++place) {
+            const float* sum = from + place * kStep + output % kSide * kSide + input % kSide;
+            m[place] = _mm512_load_ps(sum);
+            for (int64_t part = 1; part < deep; ++part) m[place] = _mm512_add_ps(m[place], _mm512_load_ps(sum + part * block_of));
+          }
+          add_up<axes>(m);
+          const auto mask = static_cast<__mmask16>(low_bits(std::min<int64_t>(inputs - input, kHalf)));
+#pragma GCC unroll 8
+          for (int part = 0; part < given; ++part)
+            _mm512_mask_storeu_ps(to[part] + output * inputs + input, mask, m[corner(part)]);
+        }
+    });
+  }
+}
+
 template <int axes, typename T>
 void winograd_filter(int64_t batch, const int64_t* small, const int64_t* large, const T* dy, int64_t outputs, const T* x,
                      int64_t inputs, int64_t threads, float* dkernel) {
-  const auto grid = halved<axes>(small);
-  for (int64_t phase = 0; phase < power(2, axes); ++phase) {
-    const auto windows = windows_of<axes>(grid.data(), seen_in(phase), x, batch, small, inputs);
-    const auto parts = windows_of<axes, 2>(grid.data(), given_in(phase), dy, batch, large, outputs);
-    const auto to = [&](int64_t part) {  // a is that of tap 3 - p, b of tap 1 - p
-      int64_t tap = 0;
-      for (int64_t axis = axes - 1; axis >= 0; --axis) tap = 4 * tap + 3 - (phase >> axis & 1) - 2 * (part >> axis & 1);
-      return dkernel + tap * outputs * inputs;
-    };
 #ifdef HOLOTF_MAY_PAIR
-    if constexpr (std::is_same_v<T, bfloat16>)
-      if (by_pairs()) {
-        winograd_filter_of<bfloat16, axes>(windows, parts, threads, to);
-        continue;
-      }
+  if constexpr (std::is_same_v<T, bfloat16>)
+    if (by_pairs()) return winograd_filter_of<bfloat16, axes>(batch, small, large, dy, outputs, x, inputs, threads, dkernel);
 #endif
-    winograd_filter_of<float, axes>(windows, parts, threads, to);
-  }
+  winograd_filter_of<float, axes>(batch, small, large, dy, outputs, x, inputs, threads, dkernel);
 }
 
 // The convolution that is its gradient: along an axis, summed over p, x[4 m - p], x[4 m - p + 2] and x[4 m - p + 4] with
