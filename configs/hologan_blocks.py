@@ -1,10 +1,10 @@
 """HoloGAN on ray-cast chairs: the embedded default, from nothing to objects that turn all the way round.
 
 Command   make train, or python main.py --config configs/hologan_blocks.py
-Hardware  2 cores (AMD EPYC, no AMX), 24 GiB, no GPU; 2026-11-29; commit 95a55c3 with loss.lambda_elevation=1
-Time      about 150 images/s (7 minutes of training) where nothing else runs
-Result    three seeds, two roundings: chairs that turn once, by all judges: 47 (worst), 48 (median) of 48; azimuth error 10.5,
-          5.5 degrees (real ones: 5.6); KID x 100 of 13.2, 11.3: docs/results.md
+Hardware  one core a run (Intel Xeon with AMX), 24 GiB, no GPU; 2026-11-30
+Time      6 to 7 minutes of training (108 to 128 images/s); TIMECORES
+Result    three seeds, two roundings: chairs that turn once, by all judges: 47 (worst), 48 (median) of 48; azimuth error 5.5,
+          4.7 degrees (real ones: 5.7); KID x 100 of 8.8, 7.5: docs/results.md
 Before    with the projection unit of version 0.1, one commit and seed gave 47 or 48 of 48 on one make of processor, 0 on
           another: docs/decisions/0005-compositing.md
 """

@@ -11,10 +11,10 @@ What to set, in order of effect:
   loss.lambda_elevation  1 where objects turn but do not tilt: a head of the discriminator that reads the elevation off made images
   model.z_dim          16, with loss.lambda_identity=4 and model.adain_stddev=0.28, if made objects differ in
                        colour alone (tried on hologan_chairs only): docs/decisions/0006-few-latents.md
-  train.batch_size     8 instead of 32 on a CPU: better pictures after as many images, which take little longer (tried on
-                       hologan_chairs only): docs/decisions/0007-small-batches.md
+  train.batch_size     8 instead of 32 on a CPU: better pictures after as many images, which take little longer (as in
+                       hologan_blocks and hologan_chairs): docs/decisions/0007-small-batches.md
   data.flip            mirrored copies; only where left and right do not matter (docs/conventions.md)
-Not run as it stands: the data are yours. The values are ours; hologan_chairs has gone to 16 latents and batches of 8 since.
+Not run as it stands: the data are yours. The values are ours; hologan_chairs has gone to 16 latents since, and to batches of 8.
 """
 
 from ml_collections import ConfigDict
