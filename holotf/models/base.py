@@ -128,10 +128,11 @@ class Learner(keras.Model):
         return self.iterations * self.config.train.batch_size / source.count
 
     def _apply(self, tape, loss, variables, optimizer):
-        """One update. Keras sums gradients over replicas, hence the division: the global loss is the mean."""
+        """One update of what the loss reaches. Keras sums gradients over replicas, hence the division: the loss is their mean."""
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         gradients = tape.gradient(loss, [v.value for v in variables])
-        optimizer.apply([None if g is None else g / replicas for g in gradients], variables)
+        reached = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
+        optimizer.apply([g / replicas if replicas > 1 else g for g, _ in reached], [v for _, v in reached])
         return tf.linalg.global_norm(gradients)
 
     def _kimg(self):

@@ -52,7 +52,7 @@ def test_what_does_not_fit_is_said(squares, extractor):
     model = models.initial(config)
     figures, notes, alarms = analyse.analyse(model, config)
     assert notes == [
-        f"no memorisation: it compares with images held out, and {squares} has no split 'test': prepare it with --test",
+        f"no memorisation: it compares with images held out, and {squares} has no unseen split 'test': prepare it with --test",
         "no volume: it takes a model that is Volumetric, and dcgan is not",
     ]
     assert set(figures) == {"walks/linear_largest_step", "walks/spherical_largest_step"}
