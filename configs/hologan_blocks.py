@@ -2,7 +2,7 @@
 
 Command   make train, or python main.py --config configs/hologan_blocks.py
 Hardware  one core a run (Intel Xeon with AMX), 24 GiB, no GPU; 2026-11-30
-Time      6 to 7 minutes of training (108 to 128 images/s); 5 on two cores (170 images/s)
+Time      6 to 7 minutes of training (108 to 128 images/s); 5 on two cores (156 images/s)
 Result    three seeds, two roundings: chairs that turn once, by all judges: 47 (worst), 48 (median) of 48; azimuth error 5.5,
           4.7 degrees (real ones: 5.7); KID x 100 of 8.8, 7.5: docs/results.md
 Before    with the projection unit of version 0.1, one commit and seed gave 47 or 48 of 48 on one make of processor, 0 on

@@ -142,7 +142,7 @@ def has_split(builder: tfds.core.DatasetBuilder, name: str) -> bool:
     return True
 
 
-def share(builder: tfds.core.DatasetBuilder, one: str, other: str) -> bool:
+def overlap(builder: tfds.core.DatasetBuilder, one: str, other: str) -> bool:
     """Whether two splits of a data set have images in common."""
     parts = [builder.info.splits[name].file_instructions for name in (one, other)]
     spans = [[(p.filename, p.skip, p.skip + p.take) for p in found] for found in parts]

@@ -33,7 +33,7 @@ class Judge(Evaluator):
     def run(self) -> Iterator[tuple[str, float]]:
         """Yields them."""
         subject, names = self.subject, self.subject.model.class_names
-        split = subject.judged_split("accuracy is on")
+        split = subject.split_to_judge("accuracy is on")
         counts, nats, mistakes = look(subject, split)
         total = counts.sum()
         subject.note(f"accuracy on the {total} images of {split}")

@@ -39,7 +39,7 @@ class Judge(Evaluator):
     def _real(self):
         """Features of real images, [N, F], from the cache where they are there."""
         subject, config = self.subject, self.subject.config
-        split = subject.judged_split("real images are")
+        split = subject.split_to_judge("real images are")
         source = subject.source.of(split)
         count = min(subject.settings.images, source.count)
         size = min(CHUNK, count)

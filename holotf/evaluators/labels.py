@@ -124,9 +124,9 @@ class Judge(Evaluator):
         each = labels.repeat(sweep.shape[1], axis=0)
         read = labeller.judge(reader(sweep.reshape(-1, *sweep.shape[2:])), each)
         yield "labels/sweep/top_k", read["top_k"]
-        if subject.poses_known and len(labels) > 1:
-            others = np.roll(labels, 1, axis=0)
+        others = np.roll(labels, 1, axis=0)
+        differ = np.any(labels != others, axis=1)
+        if subject.poses_known and differ.any():
             turned = model.sweep(model.labelled(subject.latents, others), "azimuth_deg", subject.settings.views)
             (before, _), (after, _) = (subject.reader()(images) for images in (sweep, turned))
-            if np.any(other := np.any(labels != others, axis=1)):
-                yield "labels/azimuth_shift_deg", float(np.abs(wrap(after - before))[other].mean())
+            yield "labels/azimuth_shift_deg", float(np.abs(wrap(after - before))[differ].mean())

@@ -66,7 +66,7 @@ class Judge(Evaluator):
             self.subject.note(f"no errors of poses: {self.subject.source.settings.dir} has no azimuth_deg and elevation_deg")
             return
         subject, count = self.subject, self.subject.settings.images
-        split = subject.judged_split("poses are of")
+        split = subject.split_to_judge("poses are of")
         images, azimuth, elevation = regressor.labelled(subject.builder, split, *LABELS, count=count)
         read_azimuth, read_elevation, confidence = self._read(images)
         subject.note(f"pose errors on {len(images)} images of {split}")

@@ -81,10 +81,10 @@ class Subject:
     def unseen_split(self) -> str | None:
         """The split that the model has not seen, if there is one: `evaluate.split`, unless images of it were trained on."""
         name, trained = self.settings.split, self.source.settings.split
-        unseen = data.has_split(self.builder, name) and not data.share(self.builder, name, trained)
+        unseen = data.has_split(self.builder, name) and not data.overlap(self.builder, name, trained)
         return name if unseen else None
 
-    def judged_split(self, what: str) -> str:
+    def split_to_judge(self, what: str) -> str:
         """The unseen split, or else that of training: it is then noted that `what` (such as "poses are of") images trained on."""
         if self.unseen_split is None:
             self.note(f"the data have no unseen split {self.settings.split!r}: {what} images that the model was trained on")

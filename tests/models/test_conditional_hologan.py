@@ -8,7 +8,8 @@ from conftest import small_config, train_on_replicas
 
 from holotf import evaluate, models
 from holotf.errors import UserError
-from holotf.evaluators import regressor
+from holotf.evaluators import labels, regressor
+from holotf.evaluators.subject import Subject
 from holotf.export import export
 
 NAMES = ("chair", "stool", "table")
@@ -114,6 +115,22 @@ def test_it_is_judged_from_all_sides(furniture, extractor, tmp_path, monkeypatch
     metrics, _, _ = evaluate.evaluate(model, config)
     assert {"labels/single/top_k", "labels/sweep/top_k", "labels/azimuth_shift_deg", "labels/judge/test/top_k"} <= set(metrics)
     assert 0 <= metrics["labels/single/class/chair"] <= 1
+
+
+def test_only_objects_whose_label_changes_tell_what_another_label_turns(furniture, monkeypatch):
+    """Of three with the labels a, a, b, in turn, the second keeps its own."""
+    config = config_of(furniture, **{"model.classes": (), "evaluate.identities": 3, "evaluate.views": 4})
+    model = models.build(config)
+    subject, read = Subject(model, config), iter((np.zeros((3, 4)), np.array([[20.0], [90.0], [40.0]]) * np.ones((3, 4))))
+    monkeypatch.setattr(subject, "reader", lambda: lambda images: (next(read), None))
+
+    def told(rows):
+        subject.latents = model.labelled(model.latents(range(3)), np.float32(rows))
+        subject.__dict__.pop("sweep", None)
+        return dict(labels.Judge(subject)._turning(lambda images: np.zeros((len(images), 2))))
+
+    assert told([[1, 0], [1, 0], [0, 1]])["labels/azimuth_shift_deg"] == 30.0
+    assert set(told([[1, 0]] * 3)) == {"labels/sweep/top_k"}
 
 
 def test_bad_values_are_named():
