@@ -67,6 +67,15 @@ class Source:
         """Examples in the split."""
         return self.builder.info.splits[self.settings.split].num_examples
 
+    def unseen(self, name: str) -> str | None:
+        """`name`, where there is such a split and no image of it is one of `settings.split`; or None."""
+        if not has_split(self.builder, name):
+            return None
+        parts = [self.builder.info.splits[split].file_instructions for split in (name, self.settings.split)]
+        one, other = ([(p.filename, p.skip, p.skip + p.take) for p in found] for found in parts)
+        shared = any(a[0] == b[0] and max(a[1], b[1]) < min(a[2], b[2]) for a in one for b in other)
+        return None if shared else name
+
 
 def open_sources(data: ConfigDict, whole: bool = True) -> Source | dict[str, Source]:
     """What a config names: a data set, or several that are read side by side.
@@ -140,13 +149,6 @@ def has_split(builder: tfds.core.DatasetBuilder, name: str) -> bool:
     except (KeyError, ValueError):
         return False
     return True
-
-
-def overlap(builder: tfds.core.DatasetBuilder, one: str, other: str) -> bool:
-    """Whether two splits of a data set have images in common."""
-    parts = [builder.info.splits[name].file_instructions for name in (one, other)]
-    spans = [[(p.filename, p.skip, p.skip + p.take) for p in found] for found in parts]
-    return any(a[0] == b[0] and max(a[1], b[1]) < min(a[2], b[2]) for a in spans[0] for b in spans[1])
 
 
 def shards(builder: tfds.core.DatasetBuilder, *names: str) -> list[str]:

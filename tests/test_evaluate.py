@@ -114,7 +114,9 @@ def test_images_that_were_trained_on_are_not_unseen(config):
         ("train", "train[9", None),
     ):
         config.data.split, config.evaluate.split = trained, judged
-        assert Subject(model, config).unseen_split == unseen
+        subject = Subject(model, config)
+        assert subject.unseen_split == unseen
+        assert subject.judged_splits == ([unseen] if unseen else []), "nor are those that read the labels judged on them"
 
 
 def test_a_best_that_cannot_be_measured_is_said_before_the_training(config, tmp_path):

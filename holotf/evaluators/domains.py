@@ -7,7 +7,6 @@ from typing import ClassVar
 import numpy as np
 import tensorflow as tf
 
-from holotf import data
 from holotf.evaluators import Evaluator, regressor
 from holotf.evaluators.probe import fitted, standardise
 from holotf.models.adaptation import ClassAdapting
@@ -78,7 +77,7 @@ class Judge(Evaluator):
     def _unseen(self, name, count):
         """(images, labels or None) of a domain that the model has not seen, or has where there are no others."""
         source, split = self.subject.sources[name], self.subject.settings.split
-        split = split if data.has_split(source.builder, split) else source.settings.split
+        split = source.unseen(split) or source.settings.split
         features = ("label",) if "label" in source.builder.info.features else ()
         images, *labels = regressor.labelled(source.builder, split, *features, count=count)
         return images, labels[0] if labels else None

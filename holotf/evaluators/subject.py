@@ -80,9 +80,7 @@ class Subject:
     @property
     def unseen_split(self) -> str | None:
         """The split that the model has not seen, if there is one: `evaluate.split`, unless images of it were trained on."""
-        name, trained = self.settings.split, self.source.settings.split
-        unseen = data.has_split(self.builder, name) and not data.overlap(self.builder, name, trained)
-        return name if unseen else None
+        return self.source.unseen(self.settings.split)
 
     def split_to_judge(self, what: str) -> str:
         """The unseen split, or else that of training: it is then noted that `what` (such as "poses are of") images trained on."""
@@ -93,7 +91,7 @@ class Subject:
     @property
     def judged_splits(self) -> list[str]:
         """The splits that networks which learn from the data's labels are judged on."""
-        return [name for name in dict.fromkeys((self.settings.split, "unseen")) if data.has_split(self.builder, name)]
+        return [name for name in dict.fromkeys((self.settings.split, "unseen")) if self.source.unseen(name)]
 
     @property
     def poses_known(self) -> bool:
