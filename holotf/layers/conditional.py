@@ -55,8 +55,7 @@ class ConditionalBatchNorm(BatchNorm):
 
     def call(self, x: tf.Tensor, shares: tf.Tensor, training: bool = False) -> tf.Tensor:
         """x [B, H, W, C], `shares` [B, K + 1] float32 -> x's shape and dtype."""
-        scale, shift = ((shares @ weight)[:, tf.newaxis, tf.newaxis] for weight in (self.scale, self.shift))  # [B,1,1,C]
-        return self._normalised(x, scale, shift, training)
+        return self._normalised(x, shares @ self.scale, shares @ self.shift, training)
 
 
 class Projection(keras.Model):

@@ -1,4 +1,4 @@
-"""Instance and batch normalisation with scale, shift and leaky ReLU, fused; instance normalisation by one kernel each way.
+"""Instance and batch normalisation with scale, shift and leaky ReLU, fused: by one kernel each way on the CPU.
 
 Convolutions are TensorFlow's own (oneDNN, cuDNN), so a step is never compiled whole; but what lies between them is bound by
 memory, and fused it takes a half to a fifth of the time.
@@ -11,37 +11,82 @@ from holotf import native
 from holotf.layers.initialisers import normal
 
 
-def _terms(x, scale, shift, epsilon):
-    """What forward and backward share, in float32 (float64 for a float64 x): x normalised, 1 / deviation, scale, shift."""
+def _terms(x, scale, shift, together, epsilon):
+    """What forward and backward share, in float32 (float64 for a float64 x): x normalised, mean, 1 / deviation, scale, shift, axes."""
     precise = tf.float64 if x.dtype == tf.float64 else tf.float32
-    axes = list(range(1, len(x.shape) - 1))
-    spread = (-1, *(1,) * len(axes), x.shape[-1])  # [C] or [B,C] -> [1 or B,1,..,1,C]
+    axes = list(range(0 if together else 1, len(x.shape) - 1))
+    spread = (-1, *(1,) * (len(x.shape) - 2), x.shape[-1])  # [C] or [B,C] -> [1 or B,1,..,1,C]
     x = tf.cast(x, precise)
-    centred = x - tf.reduce_mean(x, axes, keepdims=True)
-    rate = tf.math.rsqrt(tf.reduce_mean(tf.square(centred), axes, keepdims=True) + epsilon)
-    return centred * rate, rate, *(tf.reshape(tf.cast(t, precise), spread) for t in (scale, shift)), axes
+    mean = tf.reduce_mean(x, axes, keepdims=True)
+    rate = tf.math.rsqrt(tf.reduce_mean(tf.square(x - mean), axes, keepdims=True) + epsilon)
+    return (x - mean) * rate, mean, rate, *(tf.reshape(tf.cast(t, precise), spread) for t in (scale, shift)), axes
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _forward(x, scale, shift, epsilon, negative_slope):
-    normal, _, gain, offset, _ = _terms(x, scale, shift, epsilon)
+def _forward(x, scale, shift, together, epsilon, negative_slope):
+    normal, mean, rate, gain, offset, _ = _terms(x, scale, shift, together, epsilon)
     y = normal * gain + offset
-    return tf.cast(tf.maximum(y, negative_slope * y), x.dtype)
+    return tf.cast(tf.maximum(y, negative_slope * y), x.dtype), *(tf.reshape(t, [-1, x.shape[-1]]) for t in (mean, rate))
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _backward(x, scale, shift, upstream, epsilon, negative_slope):
-    """dx = gain rate (g - mean g - normal mean(g normal)), dscale = sum g normal, dshift = sum g; g is past the leaky ReLU."""
-    normal, rate, gain, offset, axes = _terms(x, scale, shift, epsilon)
+def _backward(x, scale, shift, upstream, together, epsilon, negative_slope):
+    """dx = rate (scale g - mean(scale g) - normal mean(scale g normal)), dscale = sum g normal, dshift = sum g.
+
+    g is the gradient past the leaky ReLU.
+    """
+    normal, _, rate, gain, offset, axes = _terms(x, scale, shift, together, epsilon)
     g = tf.cast(upstream, normal.dtype)
     g = tf.where(normal * gain + offset > 0, g, negative_slope * g)
-    g_mean = tf.reduce_mean(g, axes, keepdims=True)
-    g_normal = tf.reduce_mean(g * normal, axes, keepdims=True)
-    dx = gain * rate * (g - g_mean - normal * g_normal)
-    count = tf.cast(tf.reduce_prod(tf.shape(x)[1:-1]), normal.dtype)
+    space = list(range(1, len(x.shape) - 1))
+    sums = [tf.reduce_sum(t, space, keepdims=True) for t in (g * normal, g)]  # of each sample
+    count = tf.cast(tf.reduce_prod([tf.shape(x)[a] for a in axes]), normal.dtype)
+    of_normal, of_one = (tf.reduce_sum(gain * t, [0], keepdims=True) if together else gain * t for t in sums)
+    dx = rate * (gain * g - (of_one + normal * of_normal) / count)
     over = [0] if scale.shape.rank == 1 else []  # a scale for all samples gathers their gradients
-    dscale, dshift = (tf.cast(tf.reduce_sum(tf.squeeze(t, axes), over) * count, scale.dtype) for t in (g_normal, g_mean))
+    dscale, dshift = (tf.cast(tf.reduce_sum(tf.squeeze(t, space), over), scale.dtype) for t in sums)
     return tf.cast(dx, x.dtype), dscale, dshift
+
+
+def _normalised(x, scale, shift, together, epsilon, negative_slope):
+    """(y, mean, 1 / deviation): of x's shape, and twice [1, C] where the samples have their moments `together`, else [B, C].
+
+    Only y has gradients.
+    """
+    inputs = [tf.convert_to_tensor(t) for t in (x, scale, shift)]
+    kernels = native.kernels(inputs[0]) if _fits(*inputs) else None
+
+    @tf.custom_gradient
+    def run(*inputs):
+        found = _forward(*inputs, together, epsilon, negative_slope)
+        return found, lambda dy, *_: _backward(*inputs, dy, together, epsilon, negative_slope)
+
+    @tf.custom_gradient
+    def run_native(x, scale, shift):
+        settings = {"slope": negative_slope, "together": together, "threads": native.threads()}
+        y, mean, rate = kernels.holotf_norm_forward(x=x, scale=scale, shift=shift, epsilon=epsilon, **settings)
+
+        def backward(x, scale, shift, dy):
+            options = {"x": x, "scale": scale, "shift": shift, "mean": mean, "rate": rate, "dy": dy}
+            dx, *style = kernels.holotf_norm_backward(**options, **settings)  # dscale and dshift of each sample, [B,C]
+            style = [tf.ensure_shape(t, [x.shape[0], x.shape[-1]]) for t in style]
+            style = [tf.reduce_sum(t, axis=0) for t in style] if scale.shape.rank == 1 else style
+            return tf.ensure_shape(dx, x.shape), *style
+
+        def gradient(dy, *_):
+            formula = native.differentiable(backward, lambda *t: _backward(*t, together, epsilon, negative_slope))
+            return formula(x, scale, shift, dy)
+
+        moments = [tf.ensure_shape(t, [1 if together else x.shape[0], x.shape[-1]]) for t in (mean, rate)]
+        return (tf.ensure_shape(y, x.shape), *moments), gradient
+
+    return run(*inputs) if kernels is None else run_native(*inputs)
+
+
+def _fits(x, scale, shift):
+    """Whether our kernels take such a style: float32 [C] or [B, C], nothing to broadcast."""
+    as_said = scale.shape.rank == 1 or scale.shape[:1].as_list() == x.shape[:1].as_list()
+    return scale.dtype == shift.dtype == tf.float32 and scale.shape == shift.shape and as_said
 
 
 def instance_norm(
@@ -66,37 +111,29 @@ def instance_norm(
     Returns:
       Tensor of x's shape and dtype.
     """
-    inputs = [tf.convert_to_tensor(t) for t in (x, scale, shift)]
-    kernels = native.kernels(inputs[0]) if _fits(*inputs) else None
-
-    @tf.custom_gradient
-    def run(*inputs):
-        return _forward(*inputs, epsilon, negative_slope), lambda g: _backward(*inputs, g, epsilon, negative_slope)
-
-    @tf.custom_gradient
-    def run_native(x, scale, shift):
-        settings = {"slope": negative_slope, "threads": native.threads()}
-        y, mean, rate = kernels.holotf_norm_forward(x=x, scale=scale, shift=shift, epsilon=epsilon, **settings)
-
-        def backward(x, scale, shift, dy):
-            options = {"x": x, "scale": scale, "shift": shift, "mean": mean, "rate": rate, "dy": dy}
-            dx, *style = kernels.holotf_norm_backward(**options, **settings)  # dscale and dshift of each sample, [B,C]
-            style = [tf.ensure_shape(t, [x.shape[0], x.shape[-1]]) for t in style]
-            style = [tf.reduce_sum(t, axis=0) for t in style] if scale.shape.rank == 1 else style
-            return tf.ensure_shape(dx, x.shape), *style
-
-        def gradient(dy):
-            return native.differentiable(backward, lambda *t: _backward(*t, epsilon, negative_slope))(x, scale, shift, dy)
-
-        return tf.ensure_shape(y, x.shape), gradient
-
-    return run(*inputs) if kernels is None else run_native(*inputs)
+    return _normalised(x, scale, shift, False, epsilon, negative_slope)[0]
 
 
-def _fits(x, scale, shift):
-    """Whether our kernels take such a style: float32 [C] or [B, C], nothing to broadcast."""
-    as_said = scale.shape.rank == 1 or scale.shape[:1].as_list() == x.shape[:1].as_list()
-    return scale.dtype == shift.dtype == tf.float32 and scale.shape == shift.shape and as_said
+def batch_norm(
+    x: tf.Tensor,
+    scale: tf.Tensor | keras.Variable,
+    shift: tf.Tensor | keras.Variable,
+    *,
+    epsilon: float,
+    negative_slope: float = 1.0,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """As `instance_norm`, with each channel's moments over the samples and the space of the batch.
+
+    Source: Ioffe and Szegedy 2015 (arXiv 1502.03167), algorithm 1.
+
+    Args:
+      x, scale, shift, epsilon, negative_slope: as of `instance_norm`.
+
+    Returns:
+      (y of x's shape and dtype; mean [C]; biased variance [C]); the moments have no gradients.
+    """
+    y, mean, rate = _normalised(x, scale, shift, True, epsilon, negative_slope)
+    return y, mean[0], tf.maximum(1.0 / tf.square(rate[0]) - epsilon, 0.0)  # rounding
 
 
 @tf.function(jit_compile=True, autograph=False)
@@ -156,6 +193,8 @@ def _sums(x):
 
 @tf.function(jit_compile=True, autograph=False)
 def _scaled(x, mean, variance, scale, shift, epsilon, negative_slope):
+    spread = (-1, *(1,) * (len(x.shape) - 2), x.shape[-1])  # [C] or [B,C] -> [1 or B,1,..,1,C]
+    scale, shift = tf.reshape(scale, spread), tf.reshape(shift, spread)
     gain = scale * tf.math.rsqrt(variance + epsilon)
     y = tf.cast(x, tf.float32) * gain + (shift - mean * gain)
     return tf.cast(tf.maximum(y, negative_slope * y), x.dtype)
@@ -194,16 +233,21 @@ class BatchNorm(keras.layers.Layer):
         self.moving_variance = self.add_weight(name="moving_variance", shape=shape, initializer="ones", **state)
 
     def _normalised(self, x, scale, shift, training):
-        """With a scale and a shift that broadcast to x."""
+        """With a scale and a shift [C], or [B, C]."""
+        settings, context = {"epsilon": self.epsilon, "negative_slope": self.negative_slope}, tf.distribute.get_replica_context()
+        if training and context.num_replicas_in_sync == 1:
+            y, *moments = batch_norm(x, scale, shift, **settings)
+            self._move(*moments)
+            return y
         mean, variance = self.moving_mean.value, self.moving_variance.value
         if training:
-            context, count, sums = tf.distribute.get_replica_context(), tf.size(x) // x.shape[-1], _sums(x)
-            if (replicas := context.num_replicas_in_sync) > 1:
-                count, sums = replicas * count, context.all_reduce(tf.distribute.ReduceOp.SUM, sums)
-            mean, square = tf.unstack(sums / tf.cast(count, tf.float32))
+            count = context.num_replicas_in_sync * (tf.size(x) // x.shape[-1])
+            mean, square = tf.unstack(context.all_reduce(tf.distribute.ReduceOp.SUM, _sums(x)) / tf.cast(count, tf.float32))
             variance = tf.maximum(square - tf.square(mean), 0.0)  # rounding
-            for moving, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
-                moving.assign(self.momentum * moving.value + (1.0 - self.momentum) * new)
+            self._move(mean, variance)
         # As tensors: the compiled function is one for all layers, and would keep their variables.
-        inputs = [tf.convert_to_tensor(t) for t in (x, mean, variance, scale, shift)]
-        return _scaled(*inputs, self.epsilon, self.negative_slope)
+        return _scaled(*(tf.convert_to_tensor(t) for t in (x, mean, variance, scale, shift)), **settings)
+
+    def _move(self, mean, variance):
+        for moving, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(self.momentum * moving.value + (1.0 - self.momentum) * tf.cast(new, tf.float32))

@@ -35,6 +35,7 @@ struct Attributes {
   TF_DataType type;
   int64_t kernel = 0, stride = 0, pad = 0, threads = 1;
   float epsilon = 0, slope = 0;
+  bool together = false;
 };
 
 void* create(TF_OpKernelConstruction* context) {
@@ -49,6 +50,10 @@ void* create(TF_OpKernelConstruction* context) {
   TF_OpKernelConstruction_GetAttrType(context, "T", &a->type, status);
   integer("kernel", &a->kernel), integer("stride", &a->stride), integer("pad", &a->pad), integer("threads", &a->threads);
   real("epsilon", &a->epsilon), real("slope", &a->slope);
+  if (unsigned char on; TF_OpKernelConstruction_HasAttr(context, "together", status)) {
+    TF_OpKernelConstruction_GetAttrBool(context, "together", &on, status);
+    a->together = on;
+  }
   TF_DeleteStatus(status);
   return a;
 }
@@ -112,10 +117,10 @@ class Call {
 };
 
 // Of x [B, ..., C], scale and shift: [C] or [B, C].
-Norm norm_of(const Call& call) {
+Norm norm_of(const Attributes& a, const Call& call) {
   const auto x = call.shape(0), scale = call.shape(1);
   require(x.size() >= 2, "x is " + text(x) + ", not [B, ..., C]");
-  Norm n{x.front(), 1, x.back(), scale.size() == 2};
+  Norm n{x.front(), 1, x.back(), scale.size() == 2, a.together};
   for (size_t i = 1; i + 1 < x.size(); ++i) n.positions *= x[i];
   const std::vector<int64_t> style = n.per_sample ? std::vector{n.batch, n.channels} : std::vector{n.channels};
   call.expect(1, style);
@@ -151,19 +156,19 @@ Window window_of(const Attributes& a, const std::vector<int64_t>& shape, int64_t
 template <typename T>
 void norm_forward_op(const Attributes& a, Call& call) {
   const auto shape = call.shape(0);
-  const Norm n = norm_of(call);
+  const Norm n = norm_of(a, call);
   T* y = call.out<T>(shape);
-  float* mean = call.out<float>({n.batch, n.channels});
-  float* rate = call.out<float>({n.batch, n.channels});
+  float* mean = call.out<float>({n.rows(), n.channels});
+  float* rate = call.out<float>({n.rows(), n.channels});
   norm_forward(n, call.in<T>(0), call.in<float>(1), call.in<float>(2), a.epsilon, a.slope, a.threads, y, mean, rate);
 }
 
 template <typename T>
 void norm_backward_op(const Attributes& a, Call& call) {
   const auto shape = call.shape(0);
-  const Norm n = norm_of(call);
-  call.expect(3, {n.batch, n.channels});
-  call.expect(4, {n.batch, n.channels});
+  const Norm n = norm_of(a, call);
+  call.expect(3, {n.rows(), n.channels});
+  call.expect(4, {n.rows(), n.channels});
   call.expect(5, shape);
   T* dx = call.out<T>(shape);
   float* dscale = call.out<float>({n.batch, n.channels});
@@ -409,9 +414,10 @@ void add_op(const char* name, std::vector<const char*> inputs, std::vector<const
 
 __attribute__((constructor)) void add_ops() {
   add_op("HolotfNormForward", {"x: T", "scale: float", "shift: float"}, {"y: T", "mean: float", "rate: float"},
-         {"epsilon: float", "slope: float"}, compute<norm_forward_op<float>, norm_forward_op<bfloat16>>);
+         {"epsilon: float", "slope: float", "together: bool = false"}, compute<norm_forward_op<float>, norm_forward_op<bfloat16>>);
   add_op("HolotfNormBackward", {"x: T", "scale: float", "shift: float", "mean: float", "rate: float", "dy: T"},
-         {"dx: T", "dscale: float", "dshift: float"}, {"slope: float"}, compute<norm_backward_op<float>, norm_backward_op<bfloat16>>);
+         {"dx: T", "dscale: float", "dshift: float"}, {"slope: float", "together: bool = false"},
+         compute<norm_backward_op<float>, norm_backward_op<bfloat16>>);
   add_op("HolotfResampleForward", {"volume: T", "matrix: float"}, {"out: T"}, {},
          compute<resample_op<float, resample_forward>, resample_op<bfloat16, resample_forward>>);
   add_op("HolotfResampleBackward", {"upstream: T", "matrix: float"}, {"out: T"}, {},
