@@ -57,14 +57,18 @@ def assert_close(function, *inputs, tolerance, measured=value_and_gradients):
         np.testing.assert_allclose(a, b, atol=each * np.abs(b).max(), rtol=0)
 
 
+NORMS = {"instance": normalise.instance_norm, "batch": lambda *inputs, **options: normalise.batch_norm(*inputs, **options)[0]}
+
+
 @needs_kernels
 @pytest.mark.parametrize(("dtype", "tolerance"), [(tf.float32, 1e-5), (tf.bfloat16, 1e-2)])
 @pytest.mark.parametrize("style", [(3, 37), (37,)], ids=["each", "shared"])
-def test_instance_norm(dtype, tolerance, style):
+@pytest.mark.parametrize("of", ["instance", "batch"])
+def test_normalisation(of, dtype, tolerance, style):
     scale, shift = random(*style), random(*style)
 
     def norm(x, scale, shift):
-        return normalise.instance_norm(x, scale, shift, epsilon=1e-5, negative_slope=0.2)
+        return NORMS[of](x, scale, shift, epsilon=1e-5, negative_slope=0.2)
 
     # a mean of 30 deviations: sums of squares would lose it, centred ones do not
     assert_close(norm, random(3, 9, 11, 37, dtype=dtype) + (0 if dtype == tf.bfloat16 else 30), scale, shift, tolerance=tolerance)
@@ -147,10 +151,9 @@ def second_order(function, inputs):
 
 @needs_kernels
 def test_an_operation_of_ours_can_be_differentiated_twice():
-    def norm(x, scale, shift):
-        return normalise.instance_norm(x, scale, shift, epsilon=1e-5, negative_slope=0.2)
-
-    assert_close(norm, random(3, 4, 5, 7), random(7), random(7), tolerance=1e-4, measured=second_order)
+    for of in NORMS.values():
+        norm = functools.partial(of, epsilon=1e-5, negative_slope=0.2)
+        assert_close(norm, random(3, 4, 5, 7), random(7), random(7), tolerance=1e-4, measured=second_order)
     views = tf.constant([[30, 20, 1, 0, 0, 0], [200, -70, 0.6, 0.3, -0.2, 0.1]], tf.float32)
     matrix, weights = rigid.inverse_view_matrix(views), (random(3), tf.constant(-1.0), random(3))
     assert_close(rigid.resample, random(2, 4, 4, 4, 3), matrix, tolerance=1e-4, measured=second_order)
@@ -195,10 +198,13 @@ def test_sub_pixel_convolution_is_the_transposed_one(dtype):
 @needs_kernels
 def test_results_do_not_depend_on_the_number_of_threads():
     x, kernels = random(5, 4, 4, 8), native.kernels()
-    one, many = (
-        kernels.holotf_norm_forward(x=x, scale=[1.0] * 8, shift=[0.0] * 8, epsilon=0.0, slope=1.0, threads=t) for t in (1, 3)
-    )
-    np.testing.assert_array_equal(one.y, many.y)
+    for together in (False, True):
+        style = {"scale": [1.0] * 8, "shift": [0.0] * 8, "slope": 0.2, "together": together}
+        forth = [kernels.holotf_norm_forward(x=x, epsilon=0.0, threads=t, **style) for t in (1, 3)]
+        moments = {"mean": forth[0].mean, "rate": forth[0].rate}
+        back = [kernels.holotf_norm_backward(x=x, dy=x, threads=t, **moments, **style) for t in (1, 3)]
+        for one, many in zip(forth[0] + back[0], forth[1] + back[1], strict=True):
+            np.testing.assert_array_equal(one, many)
     named = {"volume": random(3, 4, 4, 4, 8), "matrix": rigid.inverse_view_matrix(VIEWS), "kernel": random(8), "ground": random(8)}
     upstream = random(3, 4, 4, 8)
     one, many = (kernels.holotf_render_backward(**named, bias=-1.0, upstream=upstream, threads=t) for t in (1, 3))

@@ -28,7 +28,7 @@ for call in range({CALLS}):
     b, c, n = rng.integers(0, 4), rng.integers(1, 40), rng.integers(1, 7)
     space = rng.integers(1, 6, rng.integers(0, 4))
     x, style = tf.cast(real(b, *space, c), dtype), [(b, c), (c,)][call % 2]
-    scale, shift, common = real(*style), real(*style), {{"threads": threads, "slope": 0.2}}
+    scale, shift, common = real(*style), real(*style), {{"threads": threads, "slope": 0.2, "together": bool(call % 3)}}
     y, mean, rate = ops.holotf_norm_forward(x=x, scale=scale, shift=shift, epsilon=1e-5, **common)
     ops.holotf_norm_backward(x=x, scale=scale, shift=shift, mean=mean, rate=rate, dy=y, **common)
     volume, matrix = tf.cast(real(b, n, n, n, c), dtype), real(b, 3, 4) * rng.choice([0.1, 1.0, 1e6, np.nan])

@@ -3,16 +3,16 @@ import pytest
 import tensorflow as tf
 
 from holotf.layers.adain import AdaIN
-from holotf.layers.normalise import InstanceNorm, instance_norm, leaky_relu
+from holotf.layers.normalise import InstanceNorm, batch_norm, instance_norm, leaky_relu
 
 RNG = np.random.default_rng(0)
 pytestmark = pytest.mark.usefixtures("each_way")
 
 
-def reference(x, scale, shift, epsilon, slope):
-    axes = tuple(range(1, x.ndim - 1))
+def reference(x, scale, shift, epsilon, slope, together=False):
+    axes = tuple(range(0 if together else 1, x.ndim - 1))
     mean, var = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
-    wide = (-1,) + (1,) * len(axes) + (x.shape[-1],)
+    wide = (-1,) + (1,) * (x.ndim - 2) + (x.shape[-1],)
     y = (x - mean) / np.sqrt(var + epsilon) * scale.reshape(wide) + shift.reshape(wide)
     return np.where(y > 0, y, slope * y)
 
@@ -31,18 +31,20 @@ def test_the_leaky_relu_and_its_gradient(slope):
     np.testing.assert_allclose(outer.gradient(dx, x), 2 * np.float32([slope, slope, 1, 1]))
 
 
+@pytest.mark.parametrize("together", [False, True], ids=["instance", "batch"])
 @pytest.mark.parametrize("shape", [(2, 3, 4, 2), (2, 2, 3, 2, 2)])
 @pytest.mark.parametrize("per_sample", [False, True])
 @pytest.mark.parametrize("slope", [0.0, 0.2, 1.0])
-def test_equals_numpy_and_numeric_gradients_in_float64(shape, per_sample, slope):
+def test_equals_numpy_and_numeric_gradients_in_float64(together, shape, per_sample, slope):
     x = RNG.normal(3.0, 2.0, shape)
     scale, shift = RNG.normal(size=(2, *((shape[0],) if per_sample else ()), shape[-1]))
     weight = RNG.normal(size=shape)
 
     def f(x, scale, shift):
-        return instance_norm(x, scale, shift, epsilon=1e-5, negative_slope=slope)
+        settings = {"epsilon": 1e-5, "negative_slope": slope}
+        return batch_norm(x, scale, shift, **settings)[0] if together else instance_norm(x, scale, shift, **settings)
 
-    np.testing.assert_allclose(f(x, scale, shift), reference(x, scale, shift, 1e-5, slope), atol=1e-10)
+    np.testing.assert_allclose(f(x, scale, shift), reference(x, scale, shift, 1e-5, slope, together), atol=1e-10)
     inputs = [tf.constant(t) for t in (x, scale, shift)]
     analytic, numeric = tf.test.compute_gradient(lambda *t: tf.reduce_sum(f(*t) * weight), inputs, delta=1e-6)
     for a, n in zip(analytic, numeric, strict=True):
@@ -60,6 +62,15 @@ def test_second_derivatives_as_a_gradient_penalty_needs_them():
 
     (analytic,), (numeric,) = tf.test.compute_gradient(penalty, [x], delta=1e-6)
     np.testing.assert_allclose(analytic, numeric, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+def test_batch_norm_tells_the_moments_that_it_used(dtype):
+    x = tf.cast(RNG.normal(3.0, [2.0, 0.1, 1e-4], (4, 5, 6, 3)), dtype)
+    _, mean, variance = batch_norm(x, tf.ones(3), tf.zeros(3), epsilon=1e-5)
+    seen = tf.cast(x, tf.float64).numpy()
+    np.testing.assert_allclose(mean, seen.mean((0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(variance, seen.var((0, 1, 2)), rtol=1e-5, atol=1e-11)
 
 
 def test_statistics_of_bfloat16_features_are_float32():
