@@ -39,6 +39,7 @@ def get_config(variant: str = "improved") -> ConfigDict:
         config.train.log_kimg = 0.5  # ten updates
     else:
         config.data.flip = True
+        config.optim.lr = 4e-4  # 1e-3 learns more slowly: docs/classifiers.md
         config.optim.decay_from = 0.2
         config.train.batch_size = 50
         config.train.kimg = 10 * EPOCH_KIMG
