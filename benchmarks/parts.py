@@ -16,6 +16,9 @@ def parts(batch: int) -> dict[str, tuple[Callable, list[tuple[int, ...]]]]:
     def norm(x, scale, shift):
         return normalise.instance_norm(x, scale, shift, epsilon=1e-8, negative_slope=0.2)
 
+    def of_batch(x, scale, shift):
+        return normalise.batch_norm(x, scale, shift, epsilon=1e-5, negative_slope=0.0)[0]
+
     def strided(x, kernel, bias):
         return convolution.conv2d(x, kernel, bias, 2)
 
@@ -33,6 +36,7 @@ def parts(batch: int) -> dict[str, tuple[Callable, list[tuple[int, ...]]]]:
         "AdaIN, 32 x 32 x 256": (norm, [(batch, 32, 32, 256), (batch, 256), (batch, 256)]),
         "AdaIN, 16^3 x 64": (norm, [(batch, 16, 16, 16, 64), (batch, 64), (batch, 64)]),
         "instance norm of D, 16 x 16 x 128": (norm, [(both, 16, 16, 128), (128,), (128,)]),
+        "batch norm of DCGAN, 16 x 16 x 128": (of_batch, [(batch, 16, 16, 128), (128,), (128,)]),
         "resampling, 16^3 x 64": (lambda volume: rigid.resample(volume, matrix), [(batch, 16, 16, 16, 64)]),
         "turning and compositing, 16^3 x 32": (
             lambda volume, *weights: compositing.render(volume, matrix, *weights),
