@@ -12,7 +12,7 @@ from holotf.layers.initialisers import normal
 
 
 def _terms(x, scale, shift, together, epsilon):
-    """What forward and backward share, in float32 (float64 for a float64 x): x normalised, mean, 1 / deviation, scale, shift, axes."""
+    """What forward and backward share, in float32 (float64 for float64): x normalised, mean, 1 / deviation, scale, shift, axes."""
     precise = tf.float64 if x.dtype == tf.float64 else tf.float32
     axes = list(range(0 if together else 1, len(x.shape) - 1))
     spread = (-1, *(1,) * (len(x.shape) - 2), x.shape[-1])  # [C] or [B,C] -> [1 or B,1,..,1,C]
