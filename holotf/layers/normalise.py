@@ -1,7 +1,7 @@
 """Instance and batch normalisation with scale, shift and leaky ReLU, fused: by one kernel each way on the CPU.
 
-Convolutions are TensorFlow's own (oneDNN, cuDNN), so a step is never compiled whole; but what lies between them is bound by
-memory, and fused it takes a half to a fifth of the time.
+On a CPU a step is never compiled whole, since XLA's convolutions are slow there; but what lies between them is bound by memory,
+and fused it takes a half to a fifth of the time.
 """
 
 import keras
