@@ -253,7 +253,7 @@ CLASSIFIER = {
         "beta_1": 0.9,
     },
     "train": {
-        "augmentation": "none",  # none, small or significant
+        "augmentation": "none",  # none, shift, small or significant
     },
     "evaluate": {
         "best": "accuracy/top1",

@@ -21,7 +21,7 @@ EPOCH_KIMG = 50.0
 
 
 def get_config(variant: str = "improved") -> ConfigDict:
-    """Ten epochs: SGD with momentum (baseline), or Adam, with mirrored copies (improved), the rate falling to 0 in the end."""
+    """Ten epochs: SGD with momentum (baseline), or Adam, with mirrored and shifted images (improved), the rate falling to 0 in the end."""
     if variant not in VARIANTS:
         raise UserError(f"classifier_cifar10:{variant}: use one of {', '.join(VARIANTS)}")
     config = base.get_config("classifier")
@@ -38,6 +38,7 @@ def get_config(variant: str = "improved") -> ConfigDict:
         config.train.log_kimg = 0.5  # ten updates
     else:
         config.data.flip = True
+        config.train.augmentation = "shift"
         config.optim.lr = 4e-4  # 1e-3 learns more slowly: docs/classifiers.md
         config.optim.decay_from = 0.2
         config.train.log_kimg = 0.05  # every update

@@ -1,7 +1,8 @@
 """Training images as they might have been taken instead: moved, turned, blurred, drawn anew each time an image is shown.
 
-`small` is crop_pad and affine, each for half of the images; `significant` is these, and for each image up to five of LOOKS. After
-the small and the heavy example of imgaug's documentation (Jung et al. 2020), whose ranges are RANGES but for the blur's.
+`shift` moves every image, as a random crop of the padded image does (He et al. 2016, arXiv 1512.03385, section 4.2). `small` is
+crop_pad and affine, each for half of the images; `significant` is these, and for each image up to five of LOOKS. Both are after the
+small and the heavy example of imgaug's documentation (Jung et al. 2020), whose ranges are RANGES but for the blur's.
 """
 
 import math
@@ -12,11 +13,12 @@ import tensorflow as tf
 
 from holotf.pictures import captioned
 
-KINDS = ("none", "small", "significant")
-CHANCE = 0.5  # of crop_pad and of affine, each
+KINDS = {"none": (), "shift": ("shift",), "small": ("crop_pad", "affine"), "significant": ("crop_pad", "affine")}  # their geometry
+CHANCES = {"shift": 1.0, "crop_pad": 0.5, "affine": 0.5}
 MOST = 5  # looks that one image gets at most; how many is uniform in 0 to 5
 
 RANGES = {  # of what is drawn for an image, uniform in (low, high) and independent
+    "shift": ((-0.125, 0.125),) * 2,  # along x, along y, in images; whole px
     "crop_pad": ((-0.05, 0.1),) * 4,  # left, right, top, bottom: shares of the image to add, black; below 0: to cut off
     "affine": (
         (0.8, 1.2),  # scale along x
@@ -43,7 +45,7 @@ def draw(kind: str, n: int, height: int, width: int, seed: tf.Tensor) -> dict[st
     """What `apply` is to do to each of `n` images.
 
     Args:
-      kind: "small" or "significant".
+      kind: "shift", "small" or "significant".
       n: images.
       height, width: theirs, in px.
       seed: [2] int32.
@@ -53,7 +55,7 @@ def draw(kind: str, n: int, height: int, width: int, seed: tf.Tensor) -> dict[st
       [n, H, W, C]} of those that draw for every pixel.
     """
     seeds = tf.unstack(tf.random.split(seed, len(RANGES) + len(GEOMETRY) + 4))
-    chosen = {name: tf.random.stateless_uniform([n], seeds.pop()) < CHANCE for name in GEOMETRY}
+    chosen = {name: tf.random.stateless_uniform([n], seeds.pop()) < CHANCES[name] for name in KINDS[kind]}
     # An image's looks are those that come first in an order of its own.
     order = tf.argsort(tf.argsort(tf.random.stateless_uniform([n, len(LOOKS)], seeds.pop())))
     count = tf.random.stateless_uniform([n, 1], seeds.pop(), 0, MOST + 1, tf.int32)
@@ -83,7 +85,9 @@ def apply(images: tf.Tensor, drawn: dict[str, dict[str, tf.Tensor]]) -> tf.Tenso
     chosen, values, x = drawn["chosen"], drawn["values"], tf.cast(images, tf.float32) / 255.0
     found = tf.eye(3)
     for name, matrix in GEOMETRY.items():
-        found = found @ tf.where(chosen[name][:, tf.newaxis, tf.newaxis], matrix(values[name], *images.shape[1:3]), tf.eye(3))
+        if name in chosen:
+            moved = matrix(values[name], *images.shape[1:3])
+            found = found @ tf.where(chosen[name][:, tf.newaxis, tf.newaxis], moved, tf.eye(3))
     x = resample(x, found)
     for name, look in LOOKS.items():
         if name in chosen:
@@ -97,7 +101,7 @@ def sheet(kind: str, image: tf.Tensor, seed: tf.Tensor, columns: int = 8) -> np.
     """A row for each operation, and one for all together as they are drawn in training; on the left the image itself.
 
     Args:
-      kind: "small" or "significant".
+      kind: "shift", "small" or "significant".
       image: uint8 [H, W, 3].
       seed: [2] int32.
       columns: images in a row.
@@ -134,6 +138,12 @@ def resample(images: tf.Tensor, matrices: tf.Tensor) -> tf.Tensor:
 # --- geometry: the numbers of RANGES [B, K], height and width -> [B, 3, 3], as `resample` takes them
 
 
+def shift(values: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Moved by whole px."""
+    x, y = tf.unstack(values, axis=1)
+    return _matrices(tf.ones_like(x), 0.0, -tf.round(x * width), 0.0, 1.0, -tf.round(y * height))
+
+
 def crop_pad(values: tf.Tensor, height: int, width: int) -> tf.Tensor:
     """The image with its margins cut or padded, enlarged or reduced to its size again."""
     left, right, top, bottom = tf.unstack(values, axis=1)
@@ -165,7 +175,7 @@ def _matrices(a, b, x, c, d, y):
     return tf.reshape(tf.stack(entries, axis=1), [-1, 3, 3])
 
 
-GEOMETRY = {"crop_pad": crop_pad, "affine": affine}
+GEOMETRY = {"shift": shift, "crop_pad": crop_pad, "affine": affine}
 
 # --- looks: images [B, H, W, 3] in [0, 1], the numbers of RANGES [B] each, and the field where there is one -> the same
 

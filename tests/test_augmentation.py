@@ -23,13 +23,17 @@ def images():
     return tf.constant((255 * smooth).round(), tf.uint8)
 
 
+def kind_with(name):
+    return "shift" if name == "shift" else "significant"
+
+
 def drawn_for(images, kind="significant", seed=SEED):
     return augmentation.draw(kind, len(images), *images.shape[1:3], seed)
 
 
 def only(name, images, seed=SEED, **values):
     """One operation alone, on all; `values` by their place, as in value_0=0.5."""
-    drawn = drawn_for(images, seed=seed)
+    drawn = drawn_for(images, kind_with(name), seed)
     drawn["chosen"] = {other: tf.fill([len(images)], other == name) for other in drawn["chosen"]}
     if values:
         drawn["values"][name] = tf.repeat(tf.constant([list(values.values())], tf.float32), len(images), axis=0)
@@ -52,7 +56,7 @@ def test_what_was_chosen_for_no_image_is_the_identity(images):
 
 @pytest.mark.parametrize("name", augmentation.RANGES)
 def test_an_operation_changes_those_it_was_chosen_for_and_no_other(images, name):
-    drawn, some = drawn_for(images), tf.constant([True, False] * 3)
+    drawn, some = drawn_for(images, kind_with(name)), tf.constant([True, False] * 3)
     drawn["values"][name] = tf.repeat(np.float32(augmentation.RANGES[name])[:, 1][np.newaxis], 6, axis=0)
     drawn["chosen"] = {other: some & (other == name) for other in drawn["chosen"]}
     changed = np.any(augmentation.apply(images, drawn) != images, axis=(1, 2, 3))
@@ -68,6 +72,18 @@ def test_small_chooses_each_for_half_of_the_images_and_independently():
         assert share == pytest.approx(expected, abs=0.04)
 
 
+def test_shift_moves_every_image_by_whole_pixels(images):
+    drawn = drawn_for(images, "shift")
+    assert set(drawn["chosen"]) == set(drawn["values"]) == {"shift"}
+    moves = [(round(32 * float(x)), round(32 * float(y))) for x, y in drawn["values"]["shift"]]
+    assert len(set(moves)) >= 5
+    assert all(abs(d) <= 4 for move in moves for d in move)
+    expected = [np.roll(image, move[::-1], (0, 1)) for image, move in zip(images, moves, strict=True)]  # all are black around
+    np.testing.assert_array_equal(augmentation.apply(images, drawn), expected)
+    seen = augmentation.apply(tf.fill([1, 32, 32, 3], tf.constant(255, tf.uint8)), drawn_for(images[:1], "shift"))
+    assert int(tf.reduce_sum(tf.cast(seen == 0, tf.int32))) == 3 * (32 * 32 - (32 - abs(moves[0][0])) * (32 - abs(moves[0][1])))
+
+
 def test_significant_chooses_none_to_five_looks_each_number_and_each_look_as_often():
     drawn = augmentation.draw("significant", 6000, 8, 8, SEED)
     looks = np.stack([drawn["chosen"][name] for name in augmentation.LOOKS])
@@ -77,7 +93,7 @@ def test_significant_chooses_none_to_five_looks_each_number_and_each_look_as_oft
 
 @pytest.mark.parametrize("name", augmentation.RANGES)
 def test_what_is_drawn_fills_its_range(name):
-    values = augmentation.draw("significant", 2000, 2, 2, SEED)["values"][name].numpy()
+    values = augmentation.draw(kind_with(name), 2000, 2, 2, SEED)["values"][name].numpy()
     low, high = np.transpose(augmentation.RANGES[name])
     span = high - low
     assert (values >= low - 1e-6).all()
@@ -191,7 +207,7 @@ def test_what_is_too_light_or_too_dark_is_white_or_black():
 
 def test_the_sheet_has_a_row_for_each_and_the_image_on_the_left(images):
     sheet = augmentation.sheet("significant", images[0], SEED, columns=3)
-    rows, side = len(augmentation.RANGES) + 1, 128
+    rows, side = len(augmentation.RANGES), 128  # all but shift, and all together
     height = len(sheet) // rows
     assert sheet.shape == (rows * height, 3 * side, 3)
     enlarged = np.repeat(np.repeat(images[0], 4, 0), 4, 1)
