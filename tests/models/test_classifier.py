@@ -303,7 +303,7 @@ def test_classes_are_those_of_the_data_or_of_the_config(colours, squares, tmp_pa
         ({"model.network": "resnet"}, r"model.network='resnet': use baseline, improved, ganin"),
         ({"model.image_size": 8}, r"model.image_size=8: use 16 or more"),
         ({"model.dropout": 1.0}, r"model.dropout=1: use 0 \(off\) to below 1"),
-        ({"train.augmentation": "much"}, r"train.augmentation='much': use none, small, significant"),
+        ({"train.augmentation": "much"}, r"train.augmentation='much': use none, shift, small, significant"),
         ({"model.classes": ("a", "b")}, r"model.classes=\('a', 'b'\): the labels of .* are 3: blue, green, red"),
         ({"model.classes": ("a", "a", "b")}, r"model.classes=\('a', 'a', 'b'\): use names, each once"),
         (
