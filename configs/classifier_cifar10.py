@@ -21,7 +21,7 @@ EPOCH_KIMG = 50.0
 
 
 def get_config(variant: str = "improved") -> ConfigDict:
-    """Ten epochs: SGD with momentum (baseline), or Adam, with mirrored and shifted images (improved), the rate falling to 0 in the end."""
+    """Ten epochs: SGD with momentum (baseline), or Adam, with images mirrored and shifted (improved); the rate falls to 0."""
     if variant not in VARIANTS:
         raise UserError(f"classifier_cifar10:{variant}: use one of {', '.join(VARIANTS)}")
     config = base.get_config("classifier")
