@@ -81,13 +81,15 @@ def judged(folder: Path, config: str, overrides: dict[str, object]) -> dict:
       Dict: overrides, metrics, notes, train_s (at the median rate), images_per_s, peak_gib, machine, `settings` of the config.
 
     Raises:
-      SystemExit: the run failed, or the config has changed since it was trained; its own message stands above.
+      SystemExit: the run failed, or the config has changed since it was trained; its own message stands above. Or the folder holds
+        a run of another length.
     """
     record, wanted = folder / "result.json", {key: str(value) for key, value in overrides.items()}
     before = json.loads(record.read_text()) if record.exists() else {}
     told = settings(config, wanted)
     if before.get("overrides") == wanted and not changed(before.get("settings", {}), told):
         return before
+    _check_length(folder, float(wanted.get("train.kimg", told.get("train.kimg", 0.0))))
     name, _, variant = config.partition(":")
     command = [
         *(sys.executable, "main.py", f"--config=configs/{name}.py" + (f":{variant}" if variant else ""), f"--workdir={folder}"),
@@ -101,6 +103,14 @@ def judged(folder: Path, config: str, overrides: dict[str, object]) -> dict:
     result |= {"train_s": seconds, "images_per_s": rate, "peak_gib": peak, "settings": told}
     files.write_json(record, result)
     return result
+
+
+def _check_length(folder, kimg):
+    """A run's rates fall to its end: neither does a longer one stand for a shorter one, nor is it its beginning."""
+    made = folder / run_folder.CONFIG
+    before = json.loads(made.read_text())["config"]["train"]["kimg"] if made.exists() else kimg
+    if before != kimg:
+        raise SystemExit(f"{folder} holds a run of {before:g} thousand images, not of {kimg:g}: remove it, or give another --out")
 
 
 def settings(config: str, overrides: Container[str]) -> dict[str, object]:

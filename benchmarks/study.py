@@ -13,6 +13,7 @@ done again, and a killed run goes on from its checkpoint: give the same command 
 
 import argparse
 import json
+import re
 import statistics
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from benchmarks import measure, runs
 from holotf import evaluators
 
 SMALLER_IS_BETTER = {name for name, better in evaluators.better().items() if better is min} | {"train_s"}
+ERRORS = re.compile(r".*(_mae_deg|_median_deg|_spread_deg|_shift_deg|flip_share|/kid/\d+)")  # that no judge calls better or worse
 
 
 def main() -> None:
@@ -86,7 +88,7 @@ def collected(results: dict[str, dict]) -> dict[str, dict[str, float]]:
 
 def summary(metric: str, values: dict[str, float]) -> dict[str, str | int]:
     """Worst, median and best of {run: value}, and whose the worst is. Where neither end is better, the least comes first."""
-    ordered = sorted(values, key=values.get, reverse=metric in SMALLER_IS_BETTER)
+    ordered = sorted(values, key=values.get, reverse=metric in SMALLER_IS_BETTER or ERRORS.fullmatch(metric) is not None)
     worst, best = ordered[0], ordered[-1]
     return {
         "worst": f"{values[worst]:.4g}",

@@ -7,11 +7,12 @@ import argparse
 import ast
 import importlib
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from data_prep.work import cores
 from holotf import console
-from holotf.errors import UserError
+from holotf.errors import UserError, unwritten
 
 
 def sources() -> dict[str, str]:
@@ -32,7 +33,7 @@ def sources() -> dict[str, str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command line `argv` and returns the exit code: 0 done, 2 bad input, 130 interrupted."""
+    """Runs the command line `argv` and returns the exit code: 0 done, 1 broken off, 2 bad input, 130 interrupted."""
     argv = _glue_beam(sys.argv[1:] if argv is None else list(argv))
     try:
         _run(argv)
@@ -42,6 +43,14 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; nothing is left behind", file=sys.stderr)
         return 130
+    except BrokenProcessPool:
+        print("a worker was killed, perhaps for want of memory; nothing is left behind: use fewer --workers", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if (reason := unwritten(error)) is None:
+            raise
+        print(f"{reason}; nothing is left behind: make room, or name another --out", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -70,12 +70,12 @@ def listing(source: Path, flag: str = "--source") -> Listing:
             f"{shown} cannot be read ({error.strerror}): give a folder, a zip or a tar(.gz) of images, and the right to read it"
         ) from error
     try:
+        if tarfile.is_tarfile(source):  # asked first: what a tar ends with may be a zip
+            with tarfile.open(source) as archive:
+                return _in_tar(archive)
         if zipfile.is_zipfile(source):
             with zipfile.ZipFile(source) as archive:
                 return _sifted([normalised(info.filename) for info in archive.infolist() if not info.is_dir()])
-        if tarfile.is_tarfile(source):
-            with tarfile.open(source) as archive:
-                return _in_tar(archive)
     except Exception as error:  # zipfile, tarfile, zlib and lzma each have their own, and struct's and Unicode's beside them.
         raise UserError(f"{shown} breaks off or is damaged ({printable(str(error))}): copy it again") from error
     raise UserError(f"{shown} is neither a folder nor a whole zip or tar(.gz): check it, or copy it again")
@@ -116,9 +116,15 @@ def _in_folder(source: Path) -> Listing:
             folders.clear()
             continue
         seen.add(real)
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not _is_hidden(name) and not _found_anyway(Path(folder, name), source))
         found += [Path(folder, file).relative_to(source).as_posix() for file in files]
     return _sifted(found, unusable)
+
+
+def _found_anyway(folder: Path, source: Path) -> bool:
+    """Whether a folder is a link to another in the source, which is walked under its own name, that of its class."""
+    target, top = (Path(os.path.realpath(path)) for path in (folder, source))
+    return folder.is_symlink() and target.is_relative_to(top) and not _is_hidden(target.relative_to(top).as_posix())
 
 
 def _in_tar(archive: tarfile.TarFile) -> Listing:

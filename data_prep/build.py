@@ -147,7 +147,7 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         by_split = {split: path.read_text(encoding="utf-8").splitlines() for split, path in paths.items()}
         lines = sorted(line for part in by_split.values() for line in part)
         listed = "\n  ".join(lines[:50]) + (f"\n  ... and {len(lines) - 50} more" if len(lines) > 50 else "")
-        if len(lines) > self._max_bad * self._total or len(lines) == self._total:
+        if len(lines) > self._max_bad * self._total * (1 + 1e-12) or len(lines) == self._total:
             raise UserError(
                 f"{len(lines)} of {self._total} inputs could not be used, more than --max-bad {self._max_bad:.2%} allows: "
                 f"mend or remove them, or raise --max-bad\n  {listed}"
@@ -218,7 +218,9 @@ def build(
         builder.finish(folder)
         made = {split: info.num_examples for split, info in builder.info.splits.items()}
         with _said_of(out):
-            _replace(folder, out, aside=temporary.with_name(temporary.name + _ASIDE))
+            if not _put(folder, out, overwrite, aside=temporary.with_name(temporary.name + _ASIDE)):
+                print(f"{printable(named)} was finished by another build meanwhile; --overwrite builds it anew")
+                return
     seconds = time.monotonic() - start_s
     listed = ", ".join(f"{split} {count:,}" for split, count in made.items())
     print(f"{printable(named)}: {sum(made.values()):,} examples in {seconds:.1f} s ({listed})")
@@ -263,12 +265,27 @@ def _is_dataset(folder: Path) -> bool:
     return all((folder / name).is_file() for name in _FINISHED)
 
 
-def _replace(folder: Path, out: Path, aside: Path) -> None:
+def _put(folder: Path, out: Path, overwrite: bool, aside: Path) -> bool:
+    """Renames the folder to `out`, unless a data set is there that is to stay; returns whether it did.
+
+    Raises:
+      UserError: something else has come there since the build began.
+    """
     with _lock(out.parent):
+        if out.exists() and not _is_dataset(out):
+            raise UserError(f"--out {printable(out)} appeared while this was built, and is not a dataset: name another folder")
+        if out.exists() and not overwrite:
+            return False
         if out.exists():
-            out.rename(aside)  # killed between these two lines, `out` is missing, and the next run puts it back
-        folder.rename(out)
+            out.rename(aside)  # killed before the next line, `out` is missing, and the next run puts it back
+        try:
+            folder.rename(out)
+        except OSError:
+            if aside.exists():
+                aside.rename(out)
+            raise
     shutil.rmtree(aside, ignore_errors=True)
+    return True
 
 
 @contextlib.contextmanager

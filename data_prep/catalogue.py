@@ -108,6 +108,9 @@ def parts_of(original: "tfds.core.DatasetBuilder", split: str | None, test: str 
     ranges = [(part.splitname, part.from_ or 0, end) for part, end in zip(ranges, ends, strict=True)]
     if not _length(ranges):
         raise UserError(f"--split {split!r} of {original.name} is empty: name a larger slice")
+    for (name, _, before), (other, start, _) in itertools.pairwise(sorted(ranges)):
+        if name == other and start < before:
+            raise UserError(f"--split {split!r} takes examples of {name} twice, from {start} on: use slices that do not overlap")
     left = _length(ranges) - part.of(_length(ranges))
     parts = {"train": [], "test": []}
     for name, start, stop in ranges:

@@ -216,7 +216,7 @@ def example(
     first_deg, azimuth_deg = (_at(along, r["azimuth_deg"]) for r in (first, ranges))
     elevation_deg, distance = (_at(u, views[name]) for u, name in zip(others, ("elevation_deg", "distance"), strict=True))
     half_width = field_of_view(views["distance"][0])
-    scene = arranged(kinds, rng, (first_deg, elevation_deg, distance), half_width)
+    scene = arranged(kinds, rng, (first_deg, elevation_deg, views["distance"][0]), half_width)  # so near that none is too small
     lamp_deg = rng.uniform(*LAMP_AZIMUTH_DEG), rng.uniform(*LAMP_ELEVATION_DEG)
     view = solids.look(scene, azimuth_deg, elevation_deg, distance, size, half_width, _SUPERSAMPLE)
     return {

@@ -142,7 +142,7 @@ def find(args: argparse.Namespace, test: Part) -> Found:
             raise UserError(f"{test}: --source has {', '.join(sorted(set(splits.values())))}: leave it out, or add --subdir train")
         names = [name for name in names if splits[name] == "train"]
     wanted = [name for words in args.classes or () for name in words.split(",")]
-    unusable = [(name, None, Skipped(why)) for name, why in _asked_for(there, root, args.subdir, wanted, bool(splits))]
+    unusable = [(name, None, Skipped(why)) for name, why in _asked_for(there, root, args.subdir, wanted, below_splits)]
     if wanted:
         names, labels = only_classes(names, labels, wanted)
     return Found(source, root, names, labels, splits, unusable, there.contents)

@@ -6,6 +6,7 @@ What is broken ends in one line that names the file and the fault.
 import bz2
 import gzip
 import math
+import os
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,9 +28,9 @@ def locate(folder: Path, names: Sequence[str]) -> Path:
       UserError: it has none of them, or is no folder.
     """
     for name in names:
-        if (path := folder / name).is_file():
+        if os.path.isfile(path := folder / name):  # False, too, of a name that no file can have
             return path
-    what = f"has no {names[0]}" if folder.is_dir() else "is no folder"
+    what = f"has no {names[0]}" if os.path.isdir(folder) else "is no folder"
     raise UserError(f"--source {printable(folder)} {what}: give the folder with {' or '.join(names)}")
 
 

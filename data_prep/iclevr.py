@@ -60,7 +60,7 @@ def builder(args: argparse.Namespace, data_dir: str | os.PathLike) -> "ImageBuil
     bound = test_below(sorted(set(series.values())), test)
     parts = {"train": [name for name in shown if series[name] >= bound], "test": [name for name in shown if series[name] < bound]}
     if not parts["train"]:
-        raise UserError(f"{test} of {len(set(series.values()))} series leaves none to train on: use --test 0")
+        raise UserError(f"{test} of {len(set(series.values()))} series of images leaves none to train on: use --test 0")
     return ImageBuilder(
         data_dir=data_dir,
         name="iclevr",

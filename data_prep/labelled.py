@@ -55,6 +55,8 @@ def labelled(images: np.ndarray, labels: np.ndarray, where: object, classes: int
         raise UserError(f"{where} holds {images.dtype} {list(images.shape)}: use bytes [N, H, W] or [N, H, W, 3]")
     if len(labels) != len(images):
         raise UserError(f"{where} has {len(images):,} images and {len(labels):,} labels: take both from one source")
+    if labels.dtype.kind not in "biuf":
+        raise UserError(f"{where} has labels of type {labels.dtype}: use numbers from 0 to {classes - 1}")
     whole = labels.astype(np.int64)
     if (bad := (whole != labels) | (whole < 0) | (whole >= classes)).any():
         row = int(bad.argmax())

@@ -48,7 +48,9 @@ def builder(args: argparse.Namespace, data_dir: str | os.PathLike) -> "ImageBuil
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}: use 0 or more")
     digits = mnist.splits(args.source, args.test)
-    side = digits["train"].images.shape[1]
+    if any(heap.images.ndim > 3 for heap in digits.values()):
+        raise UserError(f"--source {printable(args.source)} holds images in colour: use grey ones [N, H, W], as MNIST's are")
+    side = max(max(heap.images.shape[1:]) for heap in digits.values())
     photos = own_photos() if args.photos is None else photos_of(args.photos, side)
     described = "scikit-image" if args.photos is None else printable(args.photos.name)
     return labelled.build(
@@ -109,7 +111,7 @@ def photos_of(source: Path, side: int) -> list[np.ndarray]:
 
     Args:
       source: the folder or archive.
-      side: of a digit, px.
+      side: of a digit, the longer one, px.
 
     Returns:
       uint8 [height, width, 3] each.

@@ -15,8 +15,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from holotf import files
-from holotf.errors import RunError, UserError, brief
-from holotf.explain import unwritten
+from holotf.errors import RunError, UserError, brief, unwritten
 from holotf.models.base import Learner
 
 _WRITING = ".writing"  # folder of a checkpoint that does not count yet

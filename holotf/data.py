@@ -120,7 +120,7 @@ def open_folder(data: ConfigDict, whole: bool = True) -> tfds.core.DatasetBuilde
         raise UserError(f"data.dir={data.dir!r}: {what}: prepare it again") from error
     if not has_split(builder, data.split):
         raise UserError(f"data.split={data.split!r}: {data.dir} has {', '.join(builder.info.splits)}")
-    if builder.info.splits[data.split].num_examples == 0:
+    if builder.info.splits[data.split].num_examples <= 0:  # of a slice that ends before it begins
         raise UserError(f"data.split={data.split!r} of {data.dir} is empty: prepare it again, or name another split")
     for path, expected in files if whole else ():
         _check_shard(os.fspath(path), expected)

@@ -1,5 +1,10 @@
 """The exceptions whose messages are meant for the person at the keyboard."""
 
+import errno
+import os
+
+_UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
 
 class UserError(ValueError):
     """Bad input: the message names the field, the value and the fix, on one line.
@@ -16,6 +21,16 @@ class RunError(RuntimeError):
 def brief(error: BaseException) -> str:
     """What another library's error says, or else what it is called, on one line that is not too long."""
     return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def unwritten(error: BaseException | None) -> str | None:
+    """Why the disk takes no more, in the system's words, if an error, or what it came from, is about that; else None."""
+    while error is not None:
+        for number in _UNWRITTEN:
+            if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
+                return os.strerror(number)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def require(holds: bool, field: str, value: object, use: str) -> None:

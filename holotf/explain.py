@@ -1,15 +1,13 @@
 """What the errors of TensorFlow and of the system mean for the person at the keyboard; what was trained is saved first."""
 
 import contextlib
-import errno
-import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from holotf import data
-from holotf.errors import RunError, UserError
+from holotf.errors import RunError, UserError, unwritten
 
 if TYPE_CHECKING:
     from holotf.checkpoints import Checkpoints
@@ -30,17 +28,6 @@ _READING = (
     tf.errors.FailedPreconditionError,
     tf.errors.UnknownError,
 )
-_UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-
-
-def unwritten(error: BaseException | None) -> str | None:
-    """Why the disk takes no more, in the system's words, if an error, or what it came from, is about that; else None."""
-    while error is not None:
-        for number in _UNWRITTEN:
-            if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
-                return os.strerror(number)
-        error = error.__cause__ or error.__context__
-    return None
 
 
 @contextlib.contextmanager

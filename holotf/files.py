@@ -48,11 +48,14 @@ def write_json(path: str | os.PathLike, content: dict | list) -> None:
 def new_folder(path: str | os.PathLike) -> Iterator[str]:
     """A folder to fill, which takes the place of `path` once it is whole; whatever fails, an older one there stays.
 
+    Of a link the link itself is replaced.
+
     Of a process that is killed between the two renames, `sweep` brings the older one back.
 
     Yields:
       Path of the folder under its temporary name; it does not exist yet.
     """
+    path = os.fspath(path).rstrip("/") or "/"
     with temporary(path) as name:
         yield name
         old = _beside(path, "old")
@@ -92,7 +95,7 @@ def _owner(pid, started, space, host):
 
 
 def _remove(path):
-    if os.path.isdir(path):
+    if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path, ignore_errors=True)
     else:
         with contextlib.suppress(OSError):

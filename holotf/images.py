@@ -42,7 +42,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         # PIL's own conversion clips at 255 and would turn almost all of a 16-bit image white.
         values = np.asarray(image, np.float32)
-        image = Image.fromarray((values / 257 if values.max() > 255 else values).clip(0, 255).round().astype(np.uint8))
+        deep = image.mode.startswith("I;16") or values.max() > 255  # the other modes do not say how many bits are meant
+        image = Image.fromarray((values / 257 if deep else values).clip(0, 255).round().astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")

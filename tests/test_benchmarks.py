@@ -218,6 +218,37 @@ def test_a_study_goes_on_from_a_table_of_elsewhere(tmp_path, monkeypatch, capsys
     assert asked == [("seed-1", False), ("seed-1", True)], "what was found with another config is not what was asked for"
 
 
+def test_a_run_of_another_length_is_refused(tmp_path, monkeypatch):
+    """It neither stands for a shorter one nor is a longer one's beginning: its rates fell to its end."""
+    monkeypatch.setattr(runs, "_run", lambda command: pytest.fail("it was trained"))
+    (tmp_path / "config.json").write_text(json.dumps({"config": {"train": {"kimg": 48.0}}}))
+    for overrides in ({"train.kimg": 12}, {"train.kimg": 96.0}):
+        with pytest.raises(
+            SystemExit, match=r"holds a run of 48 thousand images, not of (12|96): remove it, or give another --out"
+        ):
+            runs.judged(tmp_path, "hologan_blocks", overrides)
+    monkeypatch.setattr(runs, "_run", lambda command: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        runs.judged(tmp_path, "hologan_blocks", {"train.kimg": "48"})
+
+
+def test_the_worst_of_an_error_is_the_greatest():
+    values = {"a": 1.0, "b": 9.0, "c": 3.0}
+    for metric in (
+        "kid/mean",
+        "pose/offset_spread_deg",
+        "inversion/elevation_mae_deg",
+        "pose_estimate/fitted_10/azimuth_median_deg",
+        "pose_estimate/open/flip_share",
+        "labels/azimuth_shift_deg",
+        "labels/test/kid/2",
+    ):
+        found = study.summary(metric, values)
+        assert (found["worst"], found["best"], found["worst run"]) == ("9", "1", "b"), metric
+    for metric in ("diversity", "pose/elevation_correlation", "labels/test/class/red cube"):
+        assert study.summary(metric, values)["worst run"] == "a", metric
+
+
 def test_what_is_overridden_may_change_in_the_config():
     before = runs.settings("hologan_blocks", {"train.batch_size": "32"})
     now = before | {"train.batch_size": 8, "came.since": 1}

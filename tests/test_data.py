@@ -130,6 +130,7 @@ def test_whole_shards_are_not_called_corrupt(settings):
         ({}, 32, 97, r"train.batch_size=97, but .* holds 96 images"),
         ({"data.split": "test"}, 32, 8, r"data.split='test': .* has train"),
         ({"data.split": "train[:0]"}, 32, 8, r"data.split='train\[:0\]' .* is empty"),
+        ({"data.split": "train[5:2]"}, 32, 8, r"data.split='train\[5:2\]' .* is empty"),
     ],
 )
 def test_what_does_not_fit_is_said(squares, change, size, batch, message):

@@ -41,6 +41,23 @@ def test_a_whole_folder_takes_the_place_of_the_older_one(place):
     assert content(place) == "new"
 
 
+def test_a_trailing_slash_is_no_part_of_the_name(place):
+    with files.new_folder(place + "/") as folder:
+        filled(folder, "new")
+    assert content(place) == "new"
+
+
+def test_of_a_link_the_link_is_replaced_and_nothing_stays_beside_it(place, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("disk") / "folder"
+    os.rename(place, elsewhere)
+    os.symlink(elsewhere, place)
+    with files.new_folder(place) as folder:
+        filled(folder, "new")
+    assert content(place) == "new"
+    assert not os.path.islink(place)
+    assert (elsewhere / "content").read_text(encoding="utf-8") == "old"
+
+
 def test_a_failure_in_filling_leaves_the_older_one(place):
     def half():
         with files.new_folder(place) as folder:

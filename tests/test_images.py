@@ -58,6 +58,8 @@ def test_grey_becomes_rgb_and_16_bits_become_8():
     assert np.array_equal(np.asarray(to_rgb(stored(Image.fromarray(grey)))), np.repeat(grey[..., None], 3, -1))
     deep = grey.astype(np.uint16) * 257
     assert np.array_equal(np.asarray(to_rgb(stored(Image.fromarray(deep))))[..., 0], grey)
+    dim = np.array([[0, 255]], np.uint16)  # which its own maximum does not make bright
+    assert np.asarray(to_rgb(stored(Image.fromarray(dim))))[..., 0].tolist() == [[0, 1]]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from holotf.evaluators import Evaluator, regressor
-from holotf.evaluators.probe import fitted, standardise
+from holotf.evaluators.probe import FEWEST, fitted, standardise
+from holotf.evaluators.subject import Subject
 from holotf.models.adaptation import ClassAdapting
 from holotf.pictures import scatter
 
@@ -63,7 +64,7 @@ class Judge(Evaluator):
         from threadpoolctl import threadpool_limits  # scikit-learn's own
 
         with threadpool_limits(1):  # so little work gains nothing by more, and on a busy machine they wait for each other
-            yield "domain/a_distance", a_distance(source, target)
+            yield from distance(subject, "domain/a_distance", source, target)
             self._portray(unseen, source, target)
 
     def _portray(self, unseen, source, target):
@@ -77,7 +78,11 @@ class Judge(Evaluator):
     def _unseen(self, name, count):
         """(images, labels or None) of a domain that the model has not seen, or has where there are no others."""
         source, split = self.subject.sources[name], self.subject.settings.split
-        split = source.unseen(split) or source.settings.split
+        unseen = source.unseen(split)
+        if unseen is None:
+            place = f"{source.settings.dir} has no {split} beside {source.settings.split}"
+            self.subject.note(f"images of the {name} are those of training: {place}")
+        split = unseen or source.settings.split
         features = ("label",) if "label" in source.builder.info.features else ()
         images, *labels = regressor.labelled(source.builder, split, *features, count=count)
         return images, labels[0] if labels else None
@@ -99,6 +104,14 @@ def information(log_p: np.ndarray) -> float:
     """H(E p) - E H(p): log-probabilities [N, K] -> nats, from 0 to log K."""
     mean = np.exp(log_p.astype(np.float64)).mean(axis=0)
     return float(-(mean * np.log(np.maximum(mean, 1e-300))).sum()) - entropy(log_p)
+
+
+def distance(subject: Subject, name: str, source: np.ndarray, target: np.ndarray) -> Iterator[tuple[str, float]]:
+    """Yields (name, `a_distance`) of features [N, F] and [M, F]; a note where they are of too few images."""
+    if min(len(source), len(target)) < FEWEST:
+        subject.note(f"no {name}: it takes {FEWEST} images of each domain, of which there are {len(source)} and {len(target)}")
+    else:
+        yield name, a_distance(source, target)
 
 
 def a_distance(source: np.ndarray, target: np.ndarray) -> float:

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from holotf.errors import require
 from holotf.evaluators import Evaluator, regressor
 from holotf.evaluators.angles import Fit, fitted
-from holotf.evaluators.domains import MOST, a_distance, in_chunks
+from holotf.evaluators.domains import MOST, distance, in_chunks
 from holotf.models.adaptation import Adapting
 from holotf.models.posing import LABELS, Posing
 
@@ -116,7 +116,7 @@ class Judge(Evaluator):
         (source,) = regressor.labelled(subject.sources["source"].builder, subject.sources["source"].settings.split, count=MOST)
         here = in_chunks(lambda chunk: model.features(model.carried(chunk)), source)
         with subject.threads():
-            yield "pose_estimate/a_distance", a_distance(here, in_chunks(model.features, images[:MOST]))
+            yield from distance(subject, "pose_estimate/a_distance", here, in_chunks(model.features, images[:MOST]))
 
     def _read(self, images):
         """(azimuth_deg, elevation_deg, confidence), float64 [N] each."""

@@ -31,6 +31,7 @@ PATIENCE = 2  # weaker ones without a gain before the search ends
 ITERATIONS = 200  # of L-BFGS
 SEED = 0  # of the draws: one for all runs, so that figures differ by the features
 CHUNK = 256  # images
+FEWEST = 20  # images that a linear classifier is chosen and judged with
 
 
 class Judge(Evaluator):
@@ -48,7 +49,7 @@ class Judge(Evaluator):
     @classmethod
     def check(cls, settings: ConfigDict) -> None:
         """The number of images, and scikit-learn where it is needed."""
-        require(settings.probe_images >= 2, "evaluate.probe_images", settings.probe_images, "2 or more")
+        require(settings.probe_images >= FEWEST, "evaluate.probe_images", settings.probe_images, f"{FEWEST} or more")
         if settings.probe and importlib.util.find_spec("sklearn") is None:
             raise UserError(f"evaluate.probe={settings.probe!r} needs scikit-learn: pip install 'holotf[analyse]'")
 
@@ -105,7 +106,8 @@ class Task:
                 f"evaluate.probe={settings.probe!r} has images of shape {found['image'].shape}: prepare it with --size {size}"
             )
         kept = round(100 * (1 - HELD_OUT))
-        own = settings.split in self.builder.info.splits  # a part of the training images would be learnt from
+        # A part of the training images, or all of them, would be learnt from.
+        own = settings.split != "train" and settings.split in self.builder.info.splits
         self.splits = (
             {"train": "train", "test": settings.split} if own else {"train": f"train[:{kept}%]", "test": f"train[{kept}%:]"}
         )

@@ -56,7 +56,8 @@ class Conditional(GAN):
     def draw_labels(self, n: int, seed: tf.Tensor) -> tf.Tensor:
         """Labels [n, K] float32 of 0 and 1: 1 to `model.most_labels` in an image."""
         number_seed, order_seed = tf.unstack(tf.random.split(seed, 2))
-        number = tf.random.stateless_uniform([n, 1], number_seed, 1, self.config.model.most_labels + 1, tf.int32)
+        most = min(self.config.model.most_labels, len(self.class_names))
+        number = tf.random.stateless_uniform([n, 1], number_seed, 1, most + 1, tf.int32)
         order = tf.argsort(tf.argsort(tf.random.stateless_uniform([n, len(self.class_names)], order_seed)))
         return tf.cast(order < number, tf.float32)
 

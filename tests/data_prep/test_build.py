@@ -1,5 +1,6 @@
 """`python -m data_prep`: real TFRecords, written whole or not at all, the same whoever writes them."""
 
+import errno
 import functools
 import hashlib
 import os
@@ -18,6 +19,7 @@ from conftest import ROOT, command, run
 
 from data_prep import build as build_module
 from data_prep.__main__ import main, sources
+from data_prep.work import ordered_map
 
 SMALL = ["--size", "16", "--workers", "0"]
 
@@ -113,6 +115,63 @@ def test_killed_between_the_two_renames(tmp_path, capsys):
     assert "is finished already" in capsys.readouterr().out
     assert digests(out) == before
     assert left(tmp_path) == ["data"]
+
+
+def meanwhile(monkeypatch, happening):
+    """What happens while a build is at work, just before it is done."""
+    finish = build_module.ImageBuilder.finish
+
+    def interrupted(builder, folder):
+        monkeypatch.setattr(build_module.ImageBuilder, "finish", finish)
+        happening()
+        finish(builder, folder)
+
+    monkeypatch.setattr(build_module.ImageBuilder, "finish", interrupted)
+
+
+def test_what_comes_to_its_place_during_a_build_is_not_touched(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "data"
+
+    def write_a_thesis():
+        out.mkdir()
+        (out / "thesis.txt").write_text("mine")
+
+    meanwhile(monkeypatch, write_a_thesis)
+    assert blocks(out, "--count", 5) == 2
+    assert re.search(r"--out .*data appeared while this was built, and is not a dataset: name", capsys.readouterr().err)
+    assert left(out) == ["thesis.txt"]
+    assert left(tmp_path) == ["data"]
+
+
+def test_of_two_builds_the_first_to_finish_stays(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "data"
+    meanwhile(monkeypatch, lambda: blocks(out, "--count", 7, "--test", 0))
+    assert blocks(out, "--count", 5, "--test", 0) == 0
+    assert "was finished by another build meanwhile" in capsys.readouterr().out
+    assert len(examples(out)) == 7
+    meanwhile(monkeypatch, lambda: blocks(out, "--count", 6, "--test", 0, "--overwrite"))
+    assert blocks(out, "--count", 5, "--test", 0, "--overwrite") == 0
+    assert len(examples(out)) == 5
+    assert left(tmp_path) == ["data"]
+
+
+def test_a_full_disk_and_a_killed_worker_are_one_line(tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise RuntimeError("writing") from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(build_module.ImageBuilder, "finish", full)
+    assert blocks(tmp_path / "data", "--count", 5) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == "No space left on device; nothing is left behind: make room, or name another --out"
+    monkeypatch.setattr(build_module.ImageBuilder, "finish", lambda *_: list(ordered_map(kill_itself, [0], 1)))
+    assert blocks(tmp_path / "data", "--count", 5) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == "a worker was killed, perhaps for want of memory; nothing is left behind: use fewer --workers"
+    assert left(tmp_path) == []
+
+
+def kill_itself(_):
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.slow

@@ -134,6 +134,12 @@ def test_no_test_at_all_where_none_is_wanted(tmp_path):
         ("no_such_thing", [], "NAME 'no_such_thing': no such data set"),
         ("tiny_catalogue_entry", ["--split", "validation"], "--split 'validation': tiny_catalogue_entry has train, test"),
         ("tiny_catalogue_entry", ["--split", "train[:0]"], "--split 'train[:0]' of tiny_catalogue_entry is empty"),
+        ("tiny_catalogue_entry", ["--split", "train+train"], "--split 'train+train' takes examples of train twice, from 0 on"),
+        (
+            "train_alone",
+            ["--split", "train[:60%]+train[50%:]"],
+            "--split 'train[:60%]+train[50%:]' takes examples of train twice, from 25 on: use slices",
+        ),
         (
             "tiny_catalogue_entry",
             ["--test", "5"],

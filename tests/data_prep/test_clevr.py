@@ -87,6 +87,11 @@ def test_an_example_depends_on_seed_and_index_alone():
     assert np.abs(small - pixels(one)).mean() < 2, "the same scene, larger"
 
 
+def test_far_cameras_find_scenes_too():
+    views = VIEWS | {"distance": (3.5, 1000.0)}
+    assert all(made(index, size=8, views=views, objects=(1, 1))["labels"] for index in range(3))
+
+
 def test_one_two_and_three_objects_are_equally_likely_and_views_uniform():
     found = [made(index, size=8) for index in range(300)]
     counts = np.bincount([len(example["labels"]) for example in found], minlength=4)

@@ -242,6 +242,7 @@ def test_a_broken_idx_file_is_named_with_its_fault(name, change, message, idx_fo
         ({"image": np.zeros([3, 28, 28], np.uint8)}, "holds image: use an npz with"),
         ({"image": np.zeros([3, 28, 28]), "label": [1, 2, 3]}, "holds float64 [3, 28, 28]: use bytes"),
         ({"image": np.zeros([2, 28, 28], np.uint8), "label": [0.5, 1]}, "labels image 0 0.5: use labels from 0 to 9"),
+        ({"image": np.zeros([2, 28, 28], np.uint8), "label": ["0", "1"]}, "has labels of type <U1: use numbers from 0 to 9"),
         ({"image": np.zeros([2, 28, 28], np.uint8), "label": np.array([None, 1])}, "is no whole npz file (ValueError"),
     ],
 )
@@ -250,6 +251,18 @@ def test_an_npz_with_something_else_in_it_is_named(arrays, message, tmp_path, ca
     assert prepare("mnist", tmp_path, "--source", tmp_path / "some.npz") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {tmp_path}/some.npz {message}")
+
+
+def test_mnist_m_wants_grey_digits_and_photographs_that_hold_them(tmp_path, capsys):
+    image = np.zeros([20, 28, 40, 3], np.uint8)
+    np.savez(tmp_path / "colour.npz", image=image, label=np.arange(20) % 10)
+    assert prepare("mnist_m", tmp_path, "--source", tmp_path / "colour.npz") == 2
+    assert "holds images in colour: use grey ones [N, H, W]" in capsys.readouterr().err
+    np.savez(tmp_path / "wide.npz", image=image[..., 0], label=np.arange(20) % 10)
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(np.zeros([30, 30, 3], np.uint8)).save(tmp_path / "photos" / "small.png")
+    assert prepare("mnist_m", tmp_path, "--source", tmp_path / "wide.npz", "--photos", tmp_path / "photos") == 2
+    assert "has no photograph of 40 px or more" in capsys.readouterr().err
 
 
 def by_message(value):
@@ -315,6 +328,7 @@ def test_a_broken_mat_file_is_named_with_its_fault(content, message, tmp_path, c
         ("mnist", ["--source", "none"], "--source none is no folder: give the folder with train-images-idx3-ubyte.gz or"),
         ("mnist", ["--source", "."], "--source . has no train-images-idx3-ubyte.gz: give the folder with"),
         ("usps", ["--source", "."], "--source . has no usps.bz2: give the folder with usps.bz2 or usps"),
+        ("usps", ["--source", 300 * "a"], f"--source {300 * 'a'} is no folder: give the folder with usps.bz2 or usps"),
         ("svhn", ["--source", "."], "--source . has no train_32x32.mat: give the folder with train_32x32.mat"),
         ("mnist", ["--source", "none.npz"], "none.npz cannot be read (No such file or directory)"),
         ("mnist_m", ["--source", "raw", "--photos", "none"], "--photos none does not exist: give a folder, a zip or a tar"),

@@ -1,6 +1,7 @@
 """One's own images, from folders and archives, whole and damaged."""
 
 import io
+import os
 import tarfile
 import zipfile
 
@@ -129,6 +130,9 @@ def test_classes_picks_some(tmp_path, capsys):
         assert prepare(source, tmp_path / "two", "own", *flags, "--overwrite") == 0
         assert rows(tmp_path / "two") == [(30, "dogs"), (50, "birds")]
         assert rows(tmp_path / "two", "validation") == [(80, "dogs")]
+    (source / "train" / "birds" / os.fsdecode(b"caf\xe9.png")).write_bytes(image_bytes(70))
+    assert prepare(source, tmp_path / "listed", "--subdir", ".", "--classes", "birds", "--max-bad", "50%") == 0
+    assert "not UTF-8" in (tmp_path / "listed" / "skipped.txt").read_text()
     assert prepare(source / "train" / "cats", tmp_path / "none", "--classes", "cats") == 2
     assert "--classes 'cats': --source has no class folders" in capsys.readouterr().err
 
@@ -210,6 +214,37 @@ def test_crop_and_jpeg(tmp_path):
     image = Image.open(io.BytesIO(raw["image"]))
     assert image.format == "JPEG"
     assert abs(np.asarray(image).astype(int) - [200, 100, 50]).max() < 8
+
+
+def test_a_link_to_another_class_leaves_that_its_name(tmp_path):
+    source = write(tmp_path / "in", CLASSES)
+    (source / "best").symlink_to(source / "cats")
+    (source / "dogs" / "best").symlink_to("../cats/more")
+    elsewhere = write(tmp_path / "elsewhere", {"4.png": image_bytes(40)})
+    (source / "birds").symlink_to(elsewhere)
+    hidden = write(source / ".store", {"5.png": image_bytes(50)})
+    (source / "fish").symlink_to(hidden)
+    assert prepare(source, tmp_path / "out") == 0
+    assert rows(tmp_path / "out") == [(10, "cats"), (20, "cats"), (30, "dogs"), (40, "birds"), (50, "fish")]
+
+
+def test_a_tar_that_ends_with_a_zip_is_a_tar(tmp_path):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("thumbs/9.png", image_bytes(90))
+    with tarfile.open(tmp_path / "photos.tar", "w") as archive:
+        for name, content in (CLASSES | {"thumbs.zip": packed.getvalue()}).items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    assert prepare(tmp_path / "photos.tar", tmp_path / "out") == 0
+    assert [number for number, _ in rows(tmp_path / "out")] == [10, 20, 30]
+
+
+def test_a_share_of_bad_files_is_met_exactly(tmp_path):
+    files = {f"{number}.png": image_bytes(number) if number >= 29 else b"" for number in range(100)}
+    assert prepare(write(tmp_path / "in", files), tmp_path / "out", "--max-bad", "29%") == 0
+    assert len(rows(tmp_path / "out")) == 71
 
 
 def test_a_link_to_a_folder_above_is_followed_once(tmp_path):

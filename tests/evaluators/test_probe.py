@@ -108,6 +108,13 @@ def test_it_is_asked_for_and_what_it_needs_is_said(config, squares):
     assert not any(name.startswith("probe/") for name in evaluate.evaluate(models.initial(config), config)[0])
 
 
+def test_what_is_learnt_from_is_not_judged_on(config):
+    for split, splits in (("test", ("train", "test")), ("train", ("train[:80%]", "train[80%:]"))):
+        config.evaluate.split = split
+        task = probe.Task(Subject(models.initial(config), config))
+        assert tuple(task.splits.values()) == splits
+
+
 def test_images_of_another_size_are_refused(config, tmp_path):
     from data_prep.__main__ import main as prepare
 

@@ -324,6 +324,18 @@ def test_impossible_configs_are_refused_by_name(name, change, message):
         models.build(config)
 
 
+def test_what_is_seen_or_too_little_is_said(domains, tmp_path):
+    config = config_of("dann", *domains, **{"model.classes": ()})
+    config.data.sources.source.split = "train+test"
+    _, notes, _ = evaluate.evaluate(models.build(config), config)
+    assert any("images of the source are those of training" in note for note in notes)
+    config.data.sources.source.split = "train"
+    config.evaluate.images = 3
+    metrics, notes, _ = evaluate.evaluate(models.build(config), config)
+    assert "domain/a_distance" not in metrics
+    assert "no domain/a_distance: it takes 20 images of each domain, of which there are 3 and 3" in notes
+
+
 def test_a_third_data_set_is_refused():
     config = config_of("dann")
     with config.data.unlocked():

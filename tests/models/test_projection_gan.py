@@ -111,6 +111,12 @@ def test_labels_are_drawn_evenly():
     np.testing.assert_allclose(shares / 6000, 1 / 6, atol=0.02)  # one of three, or two of three
 
 
+def test_no_more_labels_are_drawn_than_there_are():
+    model = models.build(config_of(**{"model.most_labels": 5}))
+    number = model.parts(model.draw(6000, [0, 0])[0])[1].numpy().sum(axis=1)
+    np.testing.assert_allclose(np.bincount(number.astype(int), minlength=4) / 6000, [0, 1 / 3, 1 / 3, 1 / 3], atol=0.03)
+
+
 @pytest.mark.parametrize("rung", [pytest.param("wgan_gp", marks=pytest.mark.slow), "full"])
 def test_a_rung_moves_both_players(rung):
     rungs = projection_clevr.get_config(rung)
