@@ -21,7 +21,7 @@ EPOCH_KIMG = 50.0
 
 
 def get_config(variant: str = "improved") -> ConfigDict:
-    """Ten epochs of SGD with momentum (baseline), or twenty of Adam, images mirrored and shifted (improved); the rate falls to 0."""
+    """Ten epochs of SGD with momentum (baseline), or twenty of Adam, images mirrored and shifted (improved)."""
     if variant not in VARIANTS:
         raise UserError(f"classifier_cifar10:{variant}: use one of {', '.join(VARIANTS)}")
     config = base.get_config("classifier")
