@@ -1,4 +1,4 @@
-# Each target does its own set-up from a bare checkout: Python 3.11 (or later) and make are all it needs.
+# Each target does its own set-up from a bare checkout: Python 3.11 to 3.13 and make are all it needs; demo-page also npm.
 PYTHON ?= python3
 VENV := .venv
 PIP := -m pip --disable-pip-version-check install -qq --root-user-action=ignore

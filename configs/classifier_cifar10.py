@@ -39,7 +39,7 @@ def get_config(variant: str = "improved") -> ConfigDict:
     else:
         config.data.flip = True
         config.train.augmentation = "shift"
-        config.optim.lr = 4e-4  # 1e-3 learns more slowly: docs/classifiers.md
+        config.optim.lr = 4e-4  # with 1e-3 two epochs reach less: docs/classifiers.md
         config.optim.decay_from = 0.2
         config.train.log_kimg = 0.05  # every update
         config.device.precision = "mixed_bfloat16"

@@ -14,7 +14,7 @@ What to set, in order of effect:
   train.batch_size     8 instead of 32 on a CPU: better pictures after as many images, which take little longer (as in
                        hologan_blocks and hologan_chairs): docs/decisions/0007-small-batches.md
   data.flip            mirrored copies; only where left and right do not matter (docs/conventions.md)
-Not run as it stands: the data are yours. The values are ours; hologan_chairs has gone to 16 latents since, and to batches of 8.
+Not run as it stands: the data are yours. The values are ours.
 """
 
 from ml_collections import ConfigDict

@@ -58,7 +58,7 @@ _LOOK_PX = 64  # at which is looked whether all are in view, whatever the size o
 _SUPERSAMPLE = 2
 _LINEAR = {colour: ((np.array(rgb) / 255 + 0.055) / 1.055) ** 2.4 for colour, rgb in COLOURS.items()}  # all above 0.04
 _VIEWS = RANGES | {
-    "azimuth": ("-10,10", "degrees, uniform"),
+    "azimuth": ("-10,10", "degrees, uniform; with an equals sign where it is negative: --azimuth=-60,60"),
     "elevation": ("25,32", "degrees, uniform"),
     "distance": ("3.5,3.5", "camera to the middle of the scene, in the scene's radii"),
 }
