@@ -29,6 +29,7 @@ from configs import base
 from holotf import static_page
 
 MOVE_S = 0.016
+PATIENCE_S = 120.0  # for what the page is to show
 SWEEP = 60  # moves, each to the next view of the page's grid
 PIXELS = {"azimuth": 4, "elevation": 2}  # of the hand, a view
 COLUMNS = ["page", "shell ms", "object ms", "moves/s", "views/s", "p50 ms", "p95 ms", "MB"]
@@ -100,6 +101,17 @@ def seen(browser: Any, address: str, args: Any) -> dict[str, str]:
     return {**told, **rates, "p50 ms": f"{p50:.0f}", "p95 ms": f"{p95:.0f}"}
 
 
+def check(page: Any, begun: float) -> None:
+    """Ends the benchmark where the page says that something is wrong, or has not come so long after `time.perf_counter()` was so.
+
+    Raises:
+      SystemExit: so.
+    """
+    said = page.evaluate("document.querySelector('#status.trouble')?.textContent ?? ''")
+    if said or time.perf_counter() - begun > PATIENCE_S:
+        raise SystemExit(f"error: the page says {said!r}, and shows nothing")
+
+
 def visit(browser: Any, address: str, seconds: float) -> dict[str, Any]:
     """One visit with an empty cache, and so many seconds of dragging.
 
@@ -109,7 +121,9 @@ def visit(browser: Any, address: str, seconds: float) -> dict[str, Any]:
     context = browser.new_context(reduced_motion="reduce")
     page = context.new_page()
     page.goto(f"{address}/#seed=5&azimuth_deg=0&elevation_deg=16")
+    begun = time.perf_counter()
     while not (shown := page.evaluate("window.holotf?.shown.length ? performance.now() : 0")):
+        check(page, begun)
         page.wait_for_timeout(1)
     shell = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? NaN")
     told = {"shell": shell, "object": shown}

@@ -19,7 +19,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from benchmarks import measure
-from benchmarks.page import chromium
+from benchmarks.page import check, chromium
 from benchmarks.serving import serving
 from holotf.evaluators import regressor
 from holotf.evaluators.angles import fitted
@@ -53,6 +53,7 @@ def sought(page: Any, image: np.ndarray) -> dict[str, float]:
     begun = time.perf_counter()
     page.set_input_files("#file", {"name": "photo.png", "mimeType": "image/png", "buffer": file.getvalue()})
     while not (said := page.locator("#alike").text_content()):
+        check(page, begun)
         page.wait_for_timeout(10)
     seconds = time.perf_counter() - begun
     told = {name: float(page.locator(f"#{name}").input_value()) for name in POSE}

@@ -64,9 +64,13 @@ def export(model: Learner, folder: str, workdir: str | None = None, replace: boo
     if not replace:
         _check_free(folder)
     module, signatures = servable.only(endpoints, *model.servable())
-    with files.new_folder(folder) as temporary:
-        tf.saved_model.save(module, temporary, signatures)
-        warm_up.write(card.write(model, temporary, workdir)["endpoints"], temporary)
+    try:
+        with files.new_folder(folder, replace) as temporary:
+            tf.saved_model.save(module, temporary, signatures)
+            warm_up.write(card.write(model, temporary, workdir)["endpoints"], temporary)
+    except FileExistsError:
+        _check_free(folder)  # another export has come first
+        raise
     return folder
 
 

@@ -1,6 +1,7 @@
 """Files and folders that are whole or not there."""
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -45,27 +46,38 @@ def write_json(path: str | os.PathLike, content: dict | list) -> None:
 
 
 @contextlib.contextmanager
-def new_folder(path: str | os.PathLike) -> Iterator[str]:
+def new_folder(path: str | os.PathLike, replace: bool = True) -> Iterator[str]:
     """A folder to fill, which takes the place of `path` once it is whole; whatever fails, an older one there stays.
 
     Of a link the link itself is replaced.
 
     Of a process that is killed between the two renames, `sweep` brings the older one back.
 
+    Args:
+      path: the folder.
+      replace: whether an older one there gives way.
+
     Yields:
       Path of the folder under its temporary name; it does not exist yet.
+
+    Raises:
+      FileExistsError: one is there and is to stay, even one that came while this was filled.
     """
     path = os.fspath(path).rstrip("/") or "/"
     with temporary(path) as name:
         yield name
         old = _beside(path, "old")
-        if os.path.exists(path):
+        if replace and os.path.exists(path):
             os.rename(path, old)
         try:
+            if not replace and os.path.lexists(path):  # a rename would take the place of an empty folder
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
             os.rename(name, path)
-        except OSError:
+        except OSError as error:
             if os.path.exists(old):
                 os.rename(old, path)
+            if error.errno == errno.ENOTEMPTY:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path) from error
             raise
         _remove(old)
 

@@ -55,15 +55,19 @@ def write(source: str, folder: str, settings: ConfigDict) -> dict:
     """
     check(settings, folder)
     model = Exported(source, settings.name)
-    with files.new_folder(folder) as temporary:
-        for name in ("model", "runtime"):
-            os.makedirs(os.path.join(temporary, name))
-        for package, wanted in RUNTIME.items():
-            package.copy(wanted, os.path.join(temporary, "runtime"), settings.runtime)
-        packages = [f"{package}, MIT licence: {', '.join(wanted.values())}\n" for package, wanted in RUNTIME.items()]
-        files.write(os.path.join(temporary, "runtime", "PACKAGES"), "From npm:\n" + "".join(packages))
-        write_page(Path(temporary))
-        return write_model(model, Path(temporary, "model"), settings.weights)
+    try:
+        with files.new_folder(folder, replace=False) as temporary:
+            for name in ("model", "runtime"):
+                os.makedirs(os.path.join(temporary, name))
+            for package, wanted in RUNTIME.items():
+                package.copy(wanted, os.path.join(temporary, "runtime"), settings.runtime)
+            packages = [f"{package}, MIT licence: {', '.join(wanted.values())}\n" for package, wanted in RUNTIME.items()]
+            files.write(os.path.join(temporary, "runtime", "PACKAGES"), "From npm:\n" + "".join(packages))
+            write_page(Path(temporary))
+            return write_model(model, Path(temporary, "model"), settings.weights)
+    except FileExistsError:
+        check(settings, folder)  # another export has come first
+        raise
 
 
 def check(settings: ConfigDict, folder: str) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -56,6 +57,27 @@ def test_of_a_link_the_link_is_replaced_and_nothing_stays_beside_it(place, tmp_p
     assert content(place) == "new"
     assert not os.path.islink(place)
     assert (elsewhere / "content").read_text(encoding="utf-8") == "old"
+
+
+def test_what_is_to_stay_stays_even_if_it_comes_meanwhile(tmp_path):
+    path = str(tmp_path / "place")
+
+    def fill(meanwhile=lambda: None):
+        with files.new_folder(path, replace=False) as folder:
+            filled(folder, "mine")
+            meanwhile()
+
+    with pytest.raises(FileExistsError):
+        fill(lambda: filled(path, "theirs"))
+    assert content(path) == "theirs"
+    shutil.rmtree(path)
+    with pytest.raises(FileExistsError):
+        fill(lambda: os.makedirs(path))
+    assert os.listdir(tmp_path) == ["place"]
+    assert os.listdir(path) == []
+    os.rmdir(path)
+    fill()
+    assert content(path) == "mine"
 
 
 def test_a_failure_in_filling_leaves_the_older_one(place):

@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from tensorflow.core.protobuf import saved_model_pb2
 
 from holotf import console
-from holotf.errors import UserError
+from holotf.errors import UserError, brief
 
 FORMAT = 1  # of cards that are understood
 
@@ -91,8 +91,8 @@ class Exported:
             with console.errors_only():
                 self._loaded = tf.saved_model.load(str(found))
             proto = saved_model_pb2.SavedModel.FromString((found / "saved_model.pb").read_bytes())
-        except (OSError, ValueError, tf.errors.OpError) as error:
-            raise UserError(f"{found} cannot be loaded ({str(error).splitlines()[0]}): export the run again") from error
+        except (OSError, ValueError, RuntimeError, IndexError, tf.errors.OpError) as error:
+            raise UserError(f"{found} cannot be loaded ({brief(error)}): export the run again") from error
         default = next((key for key, told in self.card["endpoints"].items() if told["default"]), None)
         names = [key for key in self._loaded.signatures if key != "serving_default"]
         self.endpoints = {key: Endpoint(key, self._loaded.signatures[key]) for key in names}

@@ -1,6 +1,7 @@
 """What is asked of a model, whoever asks and in whichever format: endpoints, and pictures of objects."""
 
 import asyncio
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,6 +15,14 @@ from holotf.serving.volumes import Volumes
 from holotf.views import COLUMNS
 
 _SEEDS = 4096  # latents of so many seeds are remembered
+
+
+@dataclasses.dataclass
+class _Coming:
+    """A volume that is being made."""
+
+    task: asyncio.Task
+    waiting: int = 0  # how many want it
 
 
 class Service:
@@ -33,13 +42,13 @@ class Service:
         self.exported, self.batch, self._metrics = exported, batch, metrics
         self._ask = Batcher(batch, wait_s, metrics.batch)
         self._volumes = Volumes(volumes_bytes)
-        self._coming: dict[bytes, asyncio.Task] = {}
+        self._coming: dict[bytes, _Coming] = {}
         self._seeds: dict[int, np.ndarray] = {}
         self._halves = bool(volumes_bytes) and {"generate", "volume", "render"} <= exported.endpoints.keys()
 
     async def close(self) -> None:
         """To be called when nobody asks any more."""
-        await asyncio.gather(*self._coming.values(), return_exceptions=True)
+        await asyncio.gather(*(coming.task for coming in self._coming.values()), return_exceptions=True)
         await self._ask.close()
 
     async def predict(self, endpoint: Endpoint, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -65,25 +74,30 @@ class Service:
         return len(views) == 1 and len(feeds["z"]) > 0 and min(views) > 0 and min(views) % len(feeds["z"]) == 0
 
     async def _volume(self, z):
-        """The volume of one latent [Z], kept or made; those who ask at the same time wait for the same one."""
+        """The volume of one latent [Z], kept or made; those who ask at the same time wait for the same one, until all have gone."""
         latent = z.tobytes()
         if (kept := self._volumes.get(latent)) is not None:
             self._metrics.volume(kept=True)
             return kept
-        if latent not in self._coming:
-            self._coming[latent] = asyncio.create_task(self._make(z, latent))
         self._metrics.volume(kept=False)
-        return await asyncio.shield(self._coming[latent])  # it is wanted, even if the one who asked first has gone
+        if latent not in self._coming:
+            self._coming[latent] = _Coming(asyncio.create_task(self._make(z, latent)))
+        coming = self._coming[latent]
+        coming.waiting += 1
+        try:
+            return await asyncio.shield(coming.task)  # others may want it, even if the one who asked first has gone
+        finally:
+            coming.waiting -= 1
+            if not coming.waiting:
+                del self._coming[latent]
+                coming.task.cancel()  # where it is not done, nobody wants it any more
 
     async def _make(self, z, latent):
-        try:
-            outputs = await self._ask(self.exported.endpoints["volume"], {"z": z[np.newaxis]})
-            volume = outputs["volume"][0].copy()  # not a part of the batch, which would be kept whole
-            self._volumes.put(latent, volume)
-            self._metrics.volumes(len(self._volumes), self._volumes.bytes)
-            return volume
-        finally:
-            del self._coming[latent]
+        outputs = await self._ask(self.exported.endpoints["volume"], {"z": z[np.newaxis]})
+        volume = outputs["volume"][0].copy()  # not a part of the batch, which would be kept whole
+        self._volumes.put(latent, volume)
+        self._metrics.volumes(len(self._volumes), self._volumes.bytes)
+        return volume
 
     async def latent(self, seed: int) -> np.ndarray:
         """The object that `--mode generate` draws of a seed: [Z].

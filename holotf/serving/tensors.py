@@ -109,7 +109,7 @@ def array(value: object, tensor: Tensor, name: str) -> np.ndarray:
         found = np.array(_strings(value, name) if texts else value, object if texts else None)
         if texts and any(isinstance(inner, list) for inner in found.flat):
             raise ValueError("lists beside strings")
-    except (ValueError, OverflowError):  # lists of different lengths, or nested more deeply than arrays can be
+    except (ValueError, OverflowError, RuntimeError):  # lists of different lengths, or nested more deeply than arrays can be
         raise HTTPException(400, f"{name}: lists of different lengths, or too deep; expected {tensor}") from None
     fits = len(found.shape) == len(tensor.shape) and all(
         n is None or n == m for n, m in zip(tensor.shape, found.shape, strict=True)
@@ -159,17 +159,26 @@ def write(outputs: Mapping[str, np.ndarray], in_rows: bool) -> bytes:
     Raises:
       HTTPException: 400: rows were asked of an endpoint whose outputs are none.
     """
-    lists = {key: _listed(key, value) for key, value in sorted(outputs.items())}
+    if in_rows and len({value.shape[:1] for value in outputs.values()} | {()}) != 2:
+        raise HTTPException(400, "the outputs are not rows of one number: ask with 'inputs'")
+    rows = {key: list(_rows_of(key, value)) for key, value in sorted(outputs.items())}
     if in_rows:
-        if len({value.shape[:1] for value in outputs.values()} | {()}) != 2:
-            raise HTTPException(400, "the outputs are not rows of one number: ask with 'inputs'")
-        rows = (
-            next(iter(lists.values()))
-            if len(lists) == 1
-            else [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
-        )
-        return _json({"predictions": rows})
-    return _json({"outputs": next(iter(lists.values())) if len(lists) == 1 else lists})
+        told = next(iter(rows.values())) if len(rows) == 1 else [_object(rows, row) for row in zip(*rows.values(), strict=True)]
+        return f'{{"predictions":[{",".join(told)}]}}'.encode()
+    values = [f"[{','.join(texts)}]" if outputs[key].ndim else texts[0] for key, texts in rows.items()]
+    return f'{{"outputs":{values[0] if len(values) == 1 else _object(rows, values)}}}'.encode()
+
+
+def _rows_of(name, value):
+    """JSON of each row, one by one: other threads, and with them other requests, get on in between."""
+    if not value.ndim:
+        yield _text(_listed(name, value))
+    for i in range(len(value) if value.ndim else 0):
+        yield _text(_listed(name, value[i : i + 1])[0])
+
+
+def _object(keys, texts):
+    return "{" + ",".join(f"{_text(key)}:{text}" for key, text in zip(keys, texts, strict=True)) + "}"
 
 
 def _listed(name, value):
@@ -184,8 +193,8 @@ def _listed(name, value):
     return value.tolist()
 
 
-def _json(told):
-    return json.dumps(told, separators=(",", ":")).encode()
+def _text(told):
+    return json.dumps(told, separators=(",", ":"))
 
 
 def _shown(value):

@@ -12,6 +12,8 @@ from PIL import Image
 from serving.browsing import button, drag, launched, opened, seen, until, wait
 from serving.process import close, made, running
 
+from holotf.export import export
+
 OBJECT = "#seed=5&azimuth_deg=100&elevation_deg=20&scale=1"
 
 
@@ -444,6 +446,33 @@ def test_what_does_not_turn_has_no_turning_controls(visit, flat):
     seed = page.evaluate("window.holotf.shown.at(-1).object").removeprefix("seed=")
     until(page, "seed => location.hash === `#seed=${seed}`", seed)
     assert close(seen(page), opened(flat.get("/image", seed=seed)))
+
+
+def test_a_server_that_is_busy_at_first_is_no_other_one(visit, server):
+    answers = iter([503])
+
+    def busy(route):
+        status = next(answers, None)
+        return route.continue_() if status is None else route.fulfill(status=status, body="{}")
+
+    page = visit(prepare=lambda context: context.route("**/card", busy))
+    assert shows(page, server)
+    assert button(page, "Depth").is_visible()
+
+
+def test_an_export_of_generate_alone_shows_objects(visit, server, tmp_path):
+    """Without latents of seeds, and on a server that takes fewer rows at once than the page asks for."""
+    model, _ = made(tmp_path / "all", **{"views.scale": (0.8, 1.2)})
+    export(model, str(tmp_path / "few" / "1"), endpoints=("generate",))
+    with running("--model", tmp_path / "few", "--port", "0", "--batch", "2", "--cors", server.address) as few:
+        page = visit(f"?server={few.address}{OBJECT}")
+        first = seen(page)
+        assert first.std() > 10
+        photo = server.get("/image", seed=6, azimuth_deg=40)
+        page.set_input_files("#file", {"name": "photo.png", "mimeType": "image/png", "buffer": photo})
+        until(page, "document.getElementById('alike').textContent !== ''")
+        until(page, "window.holotf.shown.at(-1).object.startsWith('z=')")
+        assert np.any(seen(page) != first)
 
 
 def test_tensorflow_servings_own_api_is_enough(visit, server):

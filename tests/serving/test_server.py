@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 import pathlib
+import shutil
 import signal
 import socket
 import statistics
@@ -414,6 +415,16 @@ def test_what_it_cannot_start_with_is_one_line(arguments, message):
     done = subprocess.run(command(*arguments, module="holotf.serve"), cwd=ROOT, text=True, capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(message)
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_export_that_was_copied_in_part_is_one_line(hologan, tmp_path):
+    copy = shutil.copytree(next(hologan[2].iterdir()), tmp_path / "half")
+    weights = next((copy / "variables").glob("variables.data-*"))
+    weights.write_bytes(weights.read_bytes()[:1000])
+    done = subprocess.run(command("--model", copy, module="holotf.serve"), cwd=ROOT, text=True, capture_output=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {copy} cannot be loaded (")
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -128,6 +128,15 @@ def test_every_float32_is_written_in_its_own_shortest_decimals_and_comes_back(va
     assert tensors.write({"z": np.float32([0.2])}, in_rows=False) == b'{"outputs":[0.2]}'
 
 
+def test_strings_that_are_nested_too_deeply_are_refused():
+    for depth in (100, 900):
+        value = "x"
+        for _ in range(depth):
+            value = [value]
+        with pytest.raises(HTTPException, match="too deep"):
+            tensors.array(value, tensors.Tensor(np.dtype(object), (None,)), "names")
+
+
 def test_answers_have_the_shape_of_the_question():
     one, two = {"images": np.uint8([[1, 2], [3, 4]])}, {"mean": np.float32([1, 2]), "log": np.float32([[0.5], [7]])}
     assert json.loads(tensors.write(one, in_rows=True)) == {"predictions": [[1, 2], [3, 4]]}

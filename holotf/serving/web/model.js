@@ -65,15 +65,20 @@ export class Model {
   // address: of a server, or .../v1/models/NAME below it; cardUrl: of a card that the server does not have, or null.
   static async open(address, cardUrl) {
     let url = address.replace(/\/+$/, "");
+    let named = false; // by /healthz, which only our server has
     if (!/\/v1\/models\/[^/]+/.test(url)) {
       const health = await ask(`${url}/healthz`).catch((error) => {
         if (error instanceof Away) throw error;
         throw new Error("This server does not name its model: use ?server=http://HOST:PORT/v1/models/NAME");
       });
       url = `${url}/v1/models/${health.model}`;
+      named = true;
     }
     // TensorFlow Serving has no card, and says so without what lets another origin read it: then only metadata tells who it is.
-    const own = await ask(`${url}/card`).catch(() => null);
+    const own = await ask(`${url}/card`).catch((error) => {
+      if (named) throw error; // it is ours, and busy
+      return null;
+    });
     const metadata = await ask(`${url}/metadata`);
     const told = metadata.metadata.signature_def.signature_def;
     const sizes = ([key, { tensor_shape: shape }]) => [key, (shape.dim ?? []).map((dim) => Number(dim.size))];
@@ -98,7 +103,8 @@ export class Model {
   }
 
   // What the server makes of an object.
-  #file(route, object, asked, { signal, read = (response) => response.blob() } = {}) {
+  async #file(route, object, asked, { signal, read = (response) => response.blob() } = {}) {
+    if ("seed" in object && !("latents" in this.signatures)) object = { z: await this.latent(object) };
     if ("seed" in object) return ask(`${this.url}/${route}?${new URLSearchParams({ seed: object.seed, ...asked })}`, { signal, read });
     return ask(`${this.url}/${route}`, { body: { z: [...object.z], ...asked }, signal, read });
   }
@@ -116,9 +122,15 @@ export class Model {
     };
     const instances = latents.map((z, i) => row(z, views[i]));
     const images = [];
-    for (let first = 0; first < instances.length; first += ROWS) {
-      const { predictions } = await ask(`${this.url}:predict`, { body: { instances: instances.slice(first, first + ROWS) }, signal });
-      images.push(...predictions.map((told) => Uint8ClampedArray.from((told.images ?? told).flat(2))));
+    for (let rows = ROWS; images.length < instances.length; ) {
+      try {
+        const asked = instances.slice(images.length, images.length + rows);
+        const { predictions } = await ask(`${this.url}:predict`, { body: { instances: asked }, signal });
+        images.push(...predictions.map((told) => Uint8ClampedArray.from((told.images ?? told).flat(2))));
+      } catch (error) {
+        if (rows === 1 || !/maximum input batch size/.test(error.message)) throw error;
+        rows /= 2; // what the server takes at once is its operator's choice
+      }
     }
     return images;
   }
