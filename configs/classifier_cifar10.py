@@ -7,8 +7,8 @@
 Data      `catalogue cifar10` downloads it; where only images are at hand:
           python -m data_prep folder --source ARCHIVE --crop none --size 32 --out data/cifar32
           (train/ and test/ become the splits, the folders in them the classes)
-Result    on JPEG copies, baseline 61.5 to 62.7 % (three seeds) in 2 minutes, improved (seed 0) 85.8 % in 39, on one core of an Intel Xeon with AMX beside
-          another training, 2026-11-30: docs/classifiers.md, with the study
+Result    on JPEG copies: baseline 61.5 to 62.7 % (three seeds) in 2 minutes, improved 85.8 % (seed 0) in 39, on one core of an
+          Intel Xeon with AMX beside another training, 2026-11-30: docs/classifiers.md, with the study
 An epoch is 50,000 images, and is followed by an evaluation on the 10,000 test images; the best checkpoint is kept.
 """
 
