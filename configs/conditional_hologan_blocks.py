@@ -2,7 +2,8 @@
 
 Command   python main.py --config configs/conditional_hologan_blocks.py
           python main.py --workdir runs/conditional_hologan_blocks --mode generate --labels "chair; table; shelf"
-Result    not run yet
+Result    seed 0, one run: the kind asked for in 65 % of images, 22 of 48 objects turn once by pixels, 44 by outlines, KID x 100 of
+          12.0; 8 minutes on one core of an Intel Xeon with AMX, 2026-11-30: docs/conditional.md
 """
 
 from ml_collections import ConfigDict

@@ -54,7 +54,8 @@ def draw(kind: str, n: int, height: int, width: int, seed: tf.Tensor) -> dict[st
       Dict: `chosen` {operation: bool [n]}, `values` {operation: float32 [n, numbers]}, `fields` {operation: float32
       [n, H, W, C]} of those that draw for every pixel.
     """
-    seeds = tf.unstack(tf.random.split(seed, len(RANGES) + len(GEOMETRY) + 4))
+    most = 2 * len(KINDS["significant"]) + len(LOOKS) + 4  # as many as the kind that draws most needs
+    seeds = tf.unstack(tf.random.split(seed, most))
     chosen = {name: tf.random.stateless_uniform([n], seeds.pop()) < CHANCES[name] for name in KINDS[kind]}
     # An image's looks are those that come first in an order of its own.
     order = tf.argsort(tf.argsort(tf.random.stateless_uniform([n, len(LOOKS)], seeds.pop())))

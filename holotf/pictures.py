@@ -141,7 +141,7 @@ def sheet_and_film(folder: str, name: str, sweep: np.ndarray, film: np.ndarray) 
 
 
 def write(folder: str, pictures: dict[str, np.ndarray]) -> list[str]:
-    """Writes {file name: uint8 picture or frames}, each under a temporary name first; returns the paths."""
+    """Writes {file name, below folders or not: uint8 picture or frames}, each under a temporary name first; returns the paths."""
     paths = []
     for name, pixels in pictures.items():
         path, options = os.path.join(folder, name), {}
@@ -149,6 +149,7 @@ def write(folder: str, pictures: dict[str, np.ndarray]) -> list[str]:
             options = {"duration": FRAME_MS, "loop": 0}
         elif name.endswith(".mp4"):
             options = {"fps": 1000 / FRAME_MS, "codec": "libx264", "pixelformat": "yuv420p", "macro_block_size": 2}
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         with files.temporary(path) as temporary:
             imageio.imwrite(temporary, pixels, **options)
             os.replace(temporary, path)

@@ -1,5 +1,6 @@
 """Pictures with words: where the images, the words and the counts stand."""
 
+import imageio.v3 as imageio
 import numpy as np
 import pytest
 
@@ -56,3 +57,11 @@ def test_what_is_nearer_is_lighter_and_enlarged_bilinearly():
     np.testing.assert_allclose(made[:, 1, 2, 0], levels[:, 0, :2] @ [2 / 3, 1 / 3], atol=1)
     np.testing.assert_array_equal(pictures.depth_pictures(np.full((1, 2, 2), 7, np.float32), 4), 255)
     np.testing.assert_array_equal(pictures.depth_pictures(np.full((1, 2, 2), np.nan, np.float32), 4), 0)
+
+
+def test_pictures_lie_in_the_folders_that_their_names_say(tmp_path):
+    picture = np.full([8, 8, 3], 7, np.uint8)
+    paths = pictures.write(str(tmp_path / "made"), {"sheet.png": picture, "confusion/single.png": picture})
+    assert paths == [str(tmp_path / "made" / name) for name in ("sheet.png", "confusion/single.png")]
+    for path in paths:
+        np.testing.assert_array_equal(imageio.imread(path), picture)

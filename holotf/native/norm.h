@@ -40,8 +40,8 @@ void by_steps(const Norm& n, int64_t threads, const First& first, const Second& 
 
 // Sums of all samples in their order, [B, width] -> [width]; of this sample alone where each has its own.
 inline void add_up(const Norm& n, int64_t row, const float* sums, int64_t width, float* total) {
-  std::copy_n(sums + row * width, width, total);
-  for (int64_t b = 1; n.together && b < n.batch; ++b)
+  std::fill_n(total, width, 0.f);
+  for (int64_t b = n.together ? 0 : row; b < (n.together ? n.batch : row + 1); ++b)
     for (int64_t c = 0; c < width; ++c) total[c] += sums[b * width + c];
 }
 
