@@ -89,7 +89,7 @@ def judged(folder: Path, config: str, overrides: dict[str, object]) -> dict:
     told = settings(config, wanted)
     if before.get("overrides") == wanted and not changed(before.get("settings", {}), told):
         return before
-    _check_length(folder, float(wanted.get("train.kimg", told.get("train.kimg", 0.0))))
+    _check_length(folder, float((told | wanted)["train.kimg"]))
     name, _, variant = config.partition(":")
     command = [
         *(sys.executable, "main.py", f"--config=configs/{name}.py" + (f":{variant}" if variant else ""), f"--workdir={folder}"),

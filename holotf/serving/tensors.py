@@ -173,7 +173,8 @@ def _rows_of(name, value):
     """JSON of each row, one by one: other threads, and with them other requests, get on in between."""
     if not value.ndim:
         yield _text(_listed(name, value))
-    for i in range(len(value) if value.ndim else 0):
+        return
+    for i in range(len(value)):
         yield _text(_listed(name, value[i : i + 1])[0])
 
 
