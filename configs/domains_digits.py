@@ -32,5 +32,6 @@ def get_config(variant: str = "dann") -> ConfigDict:
     config.train.sample_kimg = config.train.checkpoint_kimg = config.evaluate.kimg = 32.0
     config.optim.decay_from = 1.0
     if variant == "pixelda":
+        config.train.kimg = 160.0
         config.device.precision = "mixed_bfloat16"
     return config
