@@ -132,6 +132,9 @@ CONDITIONAL = {
         "most_labels": 3,  # of an image
         "classes": (),  # their names, in the order of the labels; (): as data.dir names them
     },
+    "train": {
+        "mismatched_labels": False,  # whether D is to refuse real images, too, beside labels of others
+    },
     "evaluate": {
         "best": "labels/test/top_k",
     },

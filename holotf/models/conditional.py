@@ -27,11 +27,14 @@ class Conditional(GAN):
       *networks: as `GAN` takes them.
 
     Raises:
-      UserError: nothing names the labels, or there may be none in an image; as `GAN`.
+      UserError: nothing names the labels, or there may be none in an image, or images cannot swap them in pairs; as `GAN`.
     """
 
     def __init__(self, config: ConfigDict, *networks: Callable):
         require(config.model.most_labels >= 1, "model.most_labels", config.model.most_labels, "1 or more")
+        if config.train.mismatched_labels:  # whose images come in pairs
+            pairs, size = 2 * tf.distribute.get_strategy().num_replicas_in_sync, config.train.batch_size
+            require(size % pairs == 0, "train.batch_size", size, f"a multiple of {pairs} with train.mismatched_labels")
         super().__init__(config, *networks)
 
     @property
@@ -74,6 +77,21 @@ class Conditional(GAN):
     def condition_of_made(self, inputs: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor]:
         """The labels that images were made with, ([B, K] float32,)."""
         return (self.parts(inputs[0])[1],)
+
+    def to_refuse(self, reals: tf.Tensor, condition: tuple[tf.Tensor, ...], fake: dict[str, tf.Tensor]) -> tf.Tensor:
+        """With `train.mismatched_labels`, also those of real images beside another's labels: [2 B], else [B].
+
+        Images swap labels with their neighbours in the batch, so that replicas do as one does, and no combination is told that
+        the data lack. Where neighbours have the same labels, the made image's logit stands twice.
+        Source: Reed et al. 2016 (arXiv 1605.05396), algorithm 1, s_w.
+        """
+        if not self.config.train.mismatched_labels:
+            return super().to_refuse(reals, condition, fake)
+        (labels,) = condition
+        swapped = tf.reshape(tf.reverse(tf.reshape(labels, [-1, 2, labels.shape[1]]), [1]), tf.shape(labels))  # [B,K]
+        mismatched = self.discriminator(reals, swapped, training=True)["logits"]
+        differ = tf.reduce_any(labels != swapped, axis=1)
+        return tf.concat([fake["logits"], tf.where(differ, mismatched, fake["logits"])], axis=0)
 
     def labels_of(self, texts: tf.Tensor) -> tf.Tensor:
         """Names separated by commas, as a graph reads them: [n] strings -> [n, K] float32; InvalidArgument for an unknown one."""

@@ -102,6 +102,22 @@ def test_made_images_have_the_labels_of_the_batch_in_training():
     )
 
 
+def test_real_images_beside_labels_of_their_neighbours_are_refused():
+    model = models.build(config_of(**{"train.mismatched_labels": True}))
+    labels = tf.constant([[1, 0, 0], [0, 1, 0], [1, 0, 1], [1, 0, 1]], tf.float32)
+    images, fake = tf.random.stateless_uniform([4, 32, 32, 3], [0, 0], -1.0, 1.0), {"logits": tf.constant([5.0, 6.0, 7.0, 8.0])}
+    refused = model.to_refuse(images, (labels,), fake)
+    beside_others = model.discriminator(images[:2], tf.gather(labels, [1, 0]), training=True)["logits"]
+    np.testing.assert_allclose(refused[4:6], beside_others, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(refused[:4], [5, 6, 7, 8])
+    np.testing.assert_array_equal(refused[6:], [7, 8], "neighbours with the same labels")
+
+    losses = [float(model.train_step(batch())["loss/d"])]
+    model = models.build(config_of())
+    losses.append(float(model.train_step(batch())["loss/d"]))
+    assert losses[0] != losses[1], "the loss has them"
+
+
 def test_labels_are_drawn_evenly():
     model = models.build(config_of())
     labels = model.parts(model.draw(6000, [0, 0])[0])[1].numpy()
@@ -133,7 +149,8 @@ def test_a_rung_moves_both_players(rung):
 
 @pytest.mark.slow
 def test_two_replicas_equal_one_with_everything_on():
-    config = config_of(**{"train.diff_augment": ("color", "translation", "cutout"), "model.upsampling": "bicubic"})
+    switches = {"train.diff_augment": ("color", "translation", "cutout"), "train.mismatched_labels": True}
+    config = config_of(**switches, **{"model.upsampling": "bicubic"})
     config.optim.optimizer, config.optim.d_lr, config.optim.g_lr = "sgd", 1e-3, 1e-3  # Adam makes a whole rate of rounding noise
     (one, one_logs), (two, two_logs) = (train_on_replicas(config, replicas, batch()) for replicas in (1, 2))
     for a, b in zip(one_logs, two_logs, strict=True):
@@ -163,6 +180,7 @@ def test_mixed_precision_keeps_logits_and_images_float32():
         ({"model.projection": False, "model.label_maps": False}, "model.projection=False with model.label_maps=False"),
         ({"model.most_labels": 0}, "model.most_labels=0: use 1 or more"),
         ({"model.classes": ()}, r"model.classes=\(\)"),
+        ({"train.mismatched_labels": True, "train.batch_size": 7}, "train.batch_size=7: use a multiple of 2 with"),
     ],
 )
 def test_what_cannot_be_is_named(change, message):
