@@ -33,7 +33,8 @@ class GAN(Generative):
 
     A subclass makes the two networks, says what the generator is fed (`draw`) and which terms join the two losses
     (`discriminator_terms`, `generator_terms`). Where images come with a condition, such as a label, it says what the discriminator
-    is told of it beside real images and beside made ones (`condition_of_real`, `condition_of_made`).
+    is told of it beside real images and beside made ones (`condition_of_real`, `condition_of_made`), and may have it refuse more
+    than made images (`to_refuse`).
 
     Args:
       config: the whole experiment (configs/base.py).
