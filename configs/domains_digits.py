@@ -6,7 +6,8 @@
     python -m benchmarks.domains --seeds 3                                            # all four, as a table
 
 raw/mnist is MNIST as docs/data.md says, a folder of IDX files or an npz file. Other pairs: --config.data.sources.source.dir=...
-Result    not run in full yet
+Result    three seeds, MNIST-M's test images, worst and median: source 40.8, 44.2 %; dann 77.8, 77.8; pixelda 93.4, 93.9;
+          target 95.0, 95.2; 5, 8, 27 and 5 minutes on one core of an Intel Xeon with AMX, 2026-12-01: docs/results.md
 """
 
 from ml_collections import ConfigDict
