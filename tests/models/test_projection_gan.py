@@ -193,9 +193,10 @@ def test_the_experiment_builds(scenes):
         projection_clevr.get_config("best")
     config = projection_clevr.get_config()
     config.model.image_size, config.model.gf, config.model.df, config.data.dir = 32, 2, 2, scenes
+    config.train.d_steps = ((0.0, 2), (80.0, 3), (160.0, 4))
     model = models.build(config)
     assert len(model.class_names) == 24
-    shares = [np.mean([model.step_options(start + i)["play"] for i in range(12)]) for start in (0, 6252, 12504)]  # by thirds
+    shares = [np.mean([model.step_options(start + i)["play"] for i in range(12)]) for start in (0, 10_008, 20_004)]  # by thirds
     np.testing.assert_allclose(shares, [1 / 2, 1 / 3, 1 / 4])
 
 
