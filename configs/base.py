@@ -132,6 +132,9 @@ CONDITIONAL = {
         "most_labels": 3,  # of an image
         "classes": (),  # their names, in the order of the labels; (): as data.dir names them
     },
+    "loss": {
+        "lambda_labels": 0.0,  # of D's reading of labels, learnt off real images, that made ones are to pass; 0: no such head
+    },
     "train": {
         "mismatched_labels": False,  # whether D is to refuse real images, too, beside labels of others
     },
@@ -200,7 +203,7 @@ PROJECTION_GAN = {
         "d_norm": "spectral",  # of the discriminator: spectral or none
         "projection": True,  # the discriminator's inner product of features and labels
         "conditional_norm": True,  # batch norm in the generator whose scale and shift are the labels' own
-        "label_maps": True,  # labels joined to the input and to the middle of both networks
+        "label_maps": True,  # labels joined to the input and the middle of both networks; with lambda_labels of G alone
         "upsampling": "nearest",  # nearest or bicubic
     },
     "loss": {

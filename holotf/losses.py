@@ -184,6 +184,21 @@ def azimuth(azimuth_deg: tf.Tensor, read: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.reduce_sum(tf.square(tf.stack([tf.cos(angle), tf.sin(angle)], axis=1) - read), axis=1))
 
 
+def labels(told: tf.Tensor, read: tf.Tensor) -> tf.Tensor:
+    """-E log p(labels | image): an image must tell what it shows, each label for itself.
+
+    Source: Odena et al. 2017 (arXiv 1610.09585), equation 3, for several labels an image.
+
+    Args:
+      told: [B, K] float32, 1 where an image shows the label and 0 where not.
+      read: [B, K] float32, logits of what the discriminator takes for that.
+
+    Returns:
+      Scalar >= 0 in nats, the sum over labels; K log 2 for a guess of nothing.
+    """
+    return tf.reduce_mean(tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(labels=told, logits=read), axis=1))
+
+
 def pairwise_content(image: tf.Tensor, adapted: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """E [|d m|^2 / k - (d . m)^2 / k^2] of d = image - adapted: within the mask, differences of pixels are to stay what they were.
 

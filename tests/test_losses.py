@@ -109,6 +109,12 @@ def test_azimuth_is_the_squared_distance_on_the_circle():
     assert float(losses.azimuth(tf.constant([90.0, 180.0, 200.0, 720.0]), read)) == pytest.approx((0 + 0 + 1 + 4) / 4, abs=1e-5)
 
 
+def test_labels_are_read_each_for_itself_and_summed():
+    read = tf.constant([[2.0, -3.0, 0.5], [0.0, 1.0, -1.0]])
+    expected = (softplus(-2) + softplus(-3) + softplus(-0.5) + softplus(0) + softplus(1) + softplus(1)) / 2
+    assert float(losses.labels(tf.constant([[1.0, 0, 1], [0, 0, 1]]), read)) == pytest.approx(expected, rel=1e-6)
+
+
 def test_opacity_is_the_light_that_is_lost_on_straight_ways_from_in_front_and_from_the_side():
     absorption = np.zeros((2, 3, 4, 5), np.float32)  # [B,D,H,W]
     absorption[1, 0, 1, 2] = absorption[1, 2, 1, 2] = np.log(2.0)  # two voxels behind each other: a quarter passes

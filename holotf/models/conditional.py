@@ -1,12 +1,14 @@
 """GANs that are told what their images are to show."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
+from holotf import losses
 from holotf.errors import require
 from holotf.models.classifying import class_names
 from holotf.models.gan import GAN
@@ -20,7 +22,9 @@ class Conditional(GAN):
     made images are those of the batch's real ones, so that the discriminator meets no combination that the data lack; otherwise
     they are drawn: as many as `model.most_labels` or fewer, each number and each combination equally likely.
 
-    A subclass joins `draw_labels` to what it draws.
+    A subclass joins `draw_labels` to what it draws. With `loss.lambda_labels` its discriminator's output has "labels" [B, K],
+    logits that do not depend on what it is told. Where nothing else does but the term `discriminator.projection` of the logit, the
+    output may have "pooled" [B, F], of which that is the projection.
 
     Args:
       config: the whole experiment (configs/base.py).
@@ -35,6 +39,8 @@ class Conditional(GAN):
         if config.train.mismatched_labels:  # whose images come in pairs
             pairs, size = 2 * tf.distribute.get_strategy().num_replicas_in_sync, config.train.batch_size
             require(size % pairs == 0, "train.batch_size", size, f"a multiple of {pairs} with train.mismatched_labels")
+        weight = config.loss.lambda_labels
+        require(0 <= weight < math.inf, "loss.lambda_labels", weight, "0 (off) or a positive number")
         super().__init__(config, *networks)
 
     @property
@@ -78,7 +84,9 @@ class Conditional(GAN):
         """The labels that images were made with, ([B, K] float32,)."""
         return (self.parts(inputs[0])[1],)
 
-    def to_refuse(self, reals: tf.Tensor, condition: tuple[tf.Tensor, ...], fake: dict[str, tf.Tensor]) -> tf.Tensor:
+    def to_refuse(
+        self, reals: tf.Tensor, condition: tuple[tf.Tensor, ...], real: dict[str, tf.Tensor], fake: dict[str, tf.Tensor]
+    ) -> tf.Tensor:
         """With `train.mismatched_labels`, also those of real images beside another's labels: [2 B], else [B].
 
         Images swap labels with their neighbours in the batch, so that replicas do as one does, and no combination is told that
@@ -86,12 +94,32 @@ class Conditional(GAN):
         Source: Reed et al. 2016 (arXiv 1605.05396), algorithm 1, s_w.
         """
         if not self.config.train.mismatched_labels:
-            return super().to_refuse(reals, condition, fake)
+            return super().to_refuse(reals, condition, real, fake)
         (labels,) = condition
         swapped = tf.reshape(tf.reverse(tf.reshape(labels, [-1, 2, labels.shape[1]]), [1]), tf.shape(labels))  # [B,K]
-        mismatched = self.discriminator(reals, swapped, training=True)["logits"]
+        if "pooled" in real:  # what is told comes after them: a logit differs by its projection alone
+            before, after = (self.discriminator.projection(real["pooled"], told) for told in (labels, swapped))
+            mismatched = real["logits"] - before + after
+        else:
+            mismatched = self.discriminator(reals, swapped, training=True)["logits"]
         differ = tf.reduce_any(labels != swapped, axis=1)
         return tf.concat([fake["logits"], tf.where(differ, mismatched, fake["logits"])], axis=0)
+
+    def discriminator_terms(
+        self, real: dict[str, tf.Tensor], fake: dict[str, tf.Tensor], inputs: tuple[tf.Tensor, ...]
+    ) -> dict[str, tf.Tensor]:
+        """And the reading of labels, off real images alone: made ones that show something else would teach it to be wrong."""
+        return super().discriminator_terms(real, fake, inputs) | self._labels_terms("loss/d_labels", real, inputs)
+
+    def generator_terms(self, fake: dict[str, tf.Tensor], inputs: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
+        """And that made images are read as what they were to show."""
+        return super().generator_terms(fake, inputs) | self._labels_terms("loss/g_labels", fake, inputs)
+
+    def _labels_terms(self, name, output, inputs):
+        """Made images have the labels of the real ones beside them, so one condition stands for both."""
+        if self.config.loss.lambda_labels == 0:
+            return {}
+        return {name: self.config.loss.lambda_labels * losses.labels(*self.condition_of_made(inputs), output["labels"])}
 
     def labels_of(self, texts: tf.Tensor) -> tf.Tensor:
         """Names separated by commas, as a graph reads them: [n] strings -> [n, K] float32; InvalidArgument for an unknown one."""

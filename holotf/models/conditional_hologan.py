@@ -66,24 +66,30 @@ class Discriminator(keras.Model):
       image_size: px.
       classes: K.
       most: labels an image has at most.
+      reading: whether there is a head that reads labels off those features.
     """
 
-    def __init__(self, within: keras.Model, image_size: int, classes: int, most: int, **kwargs):
+    def __init__(self, within: keras.Model, image_size: int, classes: int, most: int, reading: bool = False, **kwargs):
         super().__init__(autocast=False, **kwargs)
         self.within = within
         self.projection = Projection(classes, most, within.convs[-1].filters)
+        self.reading = keras.layers.Dense(classes, dtype="float32") if reading else None
         make_weights(self, [1, image_size, image_size, 3], [1, classes])
 
     convs = property(lambda self: self.within.convs)
     level = property(lambda self: self.within.level)
 
     def call(self, images: tf.Tensor, labels: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
-        """[B, H, W, 3] float32 in [-1, 1], labels [B, K] -> as HoloGAN's; without labels the logit has no projection."""
+        """[B, H, W, 3] float32 in [-1, 1], labels [B, K] -> as HoloGAN's, and pooled [B, C], with reading labels [B, K].
+
+        Without labels it is as HoloGAN's alone.
+        """
         out = self.within(images)
         if labels is None:
             return out
         features = tf.reduce_sum(tf.cast(out["features"], tf.float32), axis=[1, 2])  # [B,h,w,C] -> [B,C]
-        return out | {"logits": out["logits"] + self.projection(features, labels)}
+        out |= {"logits": out["logits"] + self.projection(features, labels), "pooled": features}
+        return out if self.reading is None else out | {"labels": self.reading(features)}
 
 
 class ConditionalHoloGAN(Conditional, HoloGAN):
@@ -109,7 +115,8 @@ class ConditionalHoloGAN(Conditional, HoloGAN):
     def make_discriminator(self) -> keras.Model:
         """A discriminator as the config says."""
         m = self.config.model
-        return Discriminator(super().make_discriminator(), m.image_size, len(self.class_names), m.most_labels)
+        sizes = (m.image_size, len(self.class_names), m.most_labels)
+        return Discriminator(super().make_discriminator(), *sizes, self.config.loss.lambda_labels > 0)
 
     def encode(self, images: tf.Tensor) -> tf.Tensor:
         """z as the discriminator reads it, and no label: uint8 [B, H, W, 3] -> [B, Z + K] float32."""

@@ -121,10 +121,12 @@ class GAN(Generative):
         """What it is told beside the images made of `inputs`, which `draw` gave."""
         return ()
 
-    def to_refuse(self, reals: tf.Tensor, condition: tuple[tf.Tensor, ...], fake: dict[str, tf.Tensor]) -> tf.Tensor:
+    def to_refuse(
+        self, reals: tf.Tensor, condition: tuple[tf.Tensor, ...], real: dict[str, tf.Tensor], fake: dict[str, tf.Tensor]
+    ) -> tf.Tensor:
         """The logits that the discriminator is to make those of made images: [N], a mean over all of which its loss has.
 
-        `fake` is its output on made images, `condition` what it is told beside real ones.
+        `real` and `fake` are its outputs on both, `condition` what it is told beside real ones.
         """
         return fake["logits"]
 
@@ -180,7 +182,7 @@ class GAN(Generative):
         reals, fakes = self._shown(reals, 0, 0), self._shown(fakes, 0, 1)
         with tf.GradientTape() as tape:
             real, fake = self._judge((reals, *condition), (fakes, *self.condition_of_made(inputs)))
-            terms = {"loss/d": self._adversarial(real["logits"], self.to_refuse(reals, condition, fake))}
+            terms = {"loss/d": self._adversarial(real["logits"], self.to_refuse(reals, condition, real, fake))}
             terms |= self._penalties(reals, condition, fakes) if penalise else {}
             terms |= self.discriminator_terms(real, fake, inputs)
             total = sum(terms.values())

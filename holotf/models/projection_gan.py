@@ -134,9 +134,21 @@ class Discriminator(keras.Model):
       norm: "spectral" or "none"; the projection's embedding is normalised whatever it is.
       projection: whether there is the last term.
       label_maps: whether labels join the image and the features at 16 px.
+      reading: whether there is a head that reads labels off the features.
     """
 
-    def __init__(self, image_size: int, classes: int, most: int, df: int, norm: str, projection: bool, label_maps: bool, **kwargs):
+    def __init__(
+        self,
+        image_size: int,
+        classes: int,
+        most: int,
+        df: int,
+        norm: str,
+        projection: bool,
+        label_maps: bool,
+        reading: bool = False,
+        **kwargs,
+    ):
         super().__init__(autocast=False, **kwargs)
         self.most, self.label_maps = most, label_maps
         channels, spectral = widths(image_size, df), norm == "spectral"
@@ -144,18 +156,27 @@ class Discriminator(keras.Model):
         self.blocks.append(DownBlock(channels[-1], spectral, down=False))
         self.real = SpectralDense(1, dtype="float32") if spectral else keras.layers.Dense(1, dtype="float32")
         self.projection = Projection(classes, most, channels[-1]) if projection else None
+        self.reading = keras.layers.Dense(classes, dtype="float32") if reading else None
         make_weights(self, [1, image_size, image_size, 3], [1, classes])
 
     def call(self, images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-        """[B, H, W, 3] float32 in [-1, 1], labels [B, K] float32 -> {"logits": [B] float32}."""
+        """[B, H, W, 3] float32 in [-1, 1], labels [B, K] float32 -> dict of float32.
+
+        logits [B]; with reading, labels [B, K]; where only the projection is told labels, pooled [B, C], of which it is one.
+        """
         x = images
         for i, block in enumerate(self.blocks):
             if self.label_maps and (i == 0 or x.shape[1] == MIDDLE_PX):
                 x = join_maps(x, labels, self.most)
             x = block(x)
         features = tf.reduce_sum(tf.cast(leaky_relu(x, 0.0), tf.float32), axis=[1, 2])  # [B,C]
-        logits = self.real(features)[:, 0]
-        return {"logits": logits if self.projection is None else logits + self.projection(features, labels)}
+        out = {"logits": self.real(features)[:, 0]}
+        if self.reading is not None:
+            out["labels"] = self.reading(features)
+        if self.projection is not None:
+            out["logits"] += self.projection(features, labels)
+            out |= {} if self.label_maps else {"pooled": features}
+        return out
 
 
 def _glorot():
@@ -189,8 +210,14 @@ class ProjectionGAN(Conditional):
         require(m.upsampling in METHODS, "model.upsampling", m.upsampling, " or ".join(METHODS))
         for name in ("gf", "df", "z_dim"):
             require(m[name] >= 1, f"model.{name}", m[name], "1 or more")
-        if not (m.projection or m.label_maps):
+        self._reading = config.loss.lambda_labels > 0
+        if not (m.projection or m.label_maps or self._reading):
             raise UserError("model.projection=False with model.label_maps=False: nothing tells the discriminator labels: set one")
+        if self._reading and config.train.mismatched_labels and not m.projection:
+            raise UserError(
+                "train.mismatched_labels=True with loss.lambda_labels and model.projection=False: nothing tells the discriminator "
+                "labels that it could refuse: set model.projection=True"
+            )
         super().__init__(config, self._make_generator, self._make_discriminator)
 
     def _make_generator(self):
@@ -201,7 +228,8 @@ class ProjectionGAN(Conditional):
     def _make_discriminator(self):
         m = self.config.model
         sizes = (m.image_size, len(self.class_names), m.most_labels, m.df)
-        return Discriminator(*sizes, m.d_norm, m.projection, m.label_maps)
+        label_maps = m.label_maps and not self._reading  # it is not told what it is to read
+        return Discriminator(*sizes, m.d_norm, m.projection, label_maps, self._reading)
 
     def draw(self, n: int, seed: tf.Tensor) -> tuple[tf.Tensor]:
         """Latents z ~ N(0, 1), with labels: ([n, Z + K],)."""

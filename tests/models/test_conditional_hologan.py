@@ -71,10 +71,10 @@ def test_the_logit_is_hologans_and_the_projection(model):
 
 @pytest.mark.slow
 def test_two_replicas_equal_one():
-    config = config_of(**{"train.mismatched_labels": True})
+    config = config_of(**{"train.mismatched_labels": True, "loss.lambda_labels": 0.5})
     config.optim.optimizer, config.optim.d_lr, config.optim.g_lr = "sgd", 1e-3, 1e-3
     (one, one_logs), (two, two_logs) = (train_on_replicas(config, replicas, batch()) for replicas in (1, 2))
-    assert {"loss/identity", "loss/azimuth"} <= set(one_logs[0])
+    assert {"loss/identity", "loss/azimuth", "loss/d_labels", "loss/g_labels"} <= set(one_logs[0])
     for a, b in zip(one_logs, two_logs, strict=True):
         assert a == pytest.approx(b, rel=1e-3, abs=1e-4)
     for part in ("generator", "discriminator"):

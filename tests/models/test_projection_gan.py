@@ -102,11 +102,15 @@ def test_made_images_have_the_labels_of_the_batch_in_training():
     )
 
 
-def test_real_images_beside_labels_of_their_neighbours_are_refused():
-    model = models.build(config_of(**{"train.mismatched_labels": True}))
+@pytest.mark.parametrize("label_maps", [True, False])
+def test_real_images_beside_labels_of_their_neighbours_are_refused(label_maps):
+    """Without label maps they cost no further pass."""
+    model = models.build(config_of(**{"train.mismatched_labels": True, "model.label_maps": label_maps}))
     labels = tf.constant([[1, 0, 0], [0, 1, 0], [1, 0, 1], [1, 0, 1]], tf.float32)
     images, fake = tf.random.stateless_uniform([4, 32, 32, 3], [0, 0], -1.0, 1.0), {"logits": tf.constant([5.0, 6.0, 7.0, 8.0])}
-    refused = model.to_refuse(images, (labels,), fake)
+    real = model.discriminator(images, labels, training=True)
+    assert ("pooled" in real) != label_maps
+    refused = model.to_refuse(images, (labels,), real, fake)
     beside_others = model.discriminator(images[:2], tf.gather(labels, [1, 0]), training=True)["logits"]
     np.testing.assert_allclose(refused[4:6], beside_others, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(refused[:4], [5, 6, 7, 8])
@@ -115,9 +119,32 @@ def test_real_images_beside_labels_of_their_neighbours_are_refused():
     losses = []
     for mismatched in (True, False):
         keras.utils.set_random_seed(0)
-        model = models.build(config_of(**{"train.mismatched_labels": mismatched}))
+        model = models.build(config_of(**{"train.mismatched_labels": mismatched, "model.label_maps": label_maps}))
         losses.append(float(model.train_step(batch())["loss/d"]))
     assert abs(losses[0] - losses[1]) > 1e-3, "the loss has them"
+
+
+def test_labels_are_read_off_real_images_and_made_ones_are_to_pass():
+    """The discriminator learns the reading where labels are true, the generator pays it; nobody tells it the labels."""
+    model = models.build(config_of(**{"model.label_maps": False, "loss.lambda_labels": 0.5}))
+    (fed,) = model.inputs_to_train(batch(2), 0)
+    (told,) = model.condition_of_made((fed,))
+    right, wrong = {"labels": 40.0 * (2.0 * told - 1.0)}, {"labels": -40.0 * (2.0 * told - 1.0)}
+    assert float(model.discriminator_terms(right, wrong, (fed,))["loss/d_labels"]) == pytest.approx(0.0, abs=1e-6)
+    assert float(model.discriminator_terms(wrong, right, (fed,))["loss/d_labels"]) == pytest.approx(0.5 * 3 * 40.0)
+    assert float(model.generator_terms(wrong, (fed,))["loss/g_labels"]) == pytest.approx(0.5 * 3 * 40.0)
+
+    images = tf.random.stateless_uniform([2, 32, 32, 3], [0, 0], -1.0, 1.0)
+    one, other = (model.discriminator(images, row) for row in (told, 1.0 - told))
+    np.testing.assert_array_equal(one["labels"], other["labels"])
+    assert np.any(one["logits"] != other["logits"])
+    assert not models.build(config_of(**{"model.label_maps": False})).discriminator.reading
+
+    reading = model.discriminator.reading.kernel
+    before = reading.numpy()
+    logs = model.train_step(batch())
+    assert {"loss/d_labels", "loss/g_labels"} <= set(logs)
+    assert np.any(reading.numpy() != before)
 
 
 def test_labels_are_drawn_evenly():
@@ -182,6 +209,11 @@ def test_mixed_precision_keeps_logits_and_images_float32():
         ({"model.projection": False, "model.label_maps": False}, "model.projection=False with model.label_maps=False"),
         ({"model.most_labels": 0}, "model.most_labels=0: use 1 or more"),
         ({"model.classes": ()}, r"model.classes=\(\)"),
+        ({"loss.lambda_labels": -1.0}, "loss.lambda_labels=-1: use 0"),
+        (
+            {"train.mismatched_labels": True, "loss.lambda_labels": 1.0, "model.projection": False},
+            "train.mismatched_labels=True with loss.lambda_labels and model.projection=False",
+        ),
         ({"train.mismatched_labels": True, "train.batch_size": 7}, "train.batch_size=7: use a multiple of 2 with"),
     ],
 )
