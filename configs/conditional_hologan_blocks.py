@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     blocks = hologan_blocks.get_config()
     config = base.get_config("conditional_hologan")
     for section in ("optim", "train", "evaluate", "device"):
-        config[section] = blocks[section]
+        config[section].update(blocks[section])
     for key in ("image_size", "gf", "df", "adain_map", "adain_stddev", "instance_norm"):
         config.model[key] = blocks.model[key]
     config.loss.lambda_elevation = blocks.loss.lambda_elevation

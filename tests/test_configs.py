@@ -1,14 +1,18 @@
-"""Configs drawn at random: a model is built, or one line names the field."""
+"""Configs drawn at random: a model is built, or one line names the field. And those of the repository: complete."""
 
+import importlib
 import math
 import os
+from pathlib import Path
 
 import hypothesis
 import hypothesis.strategies as st
 import pytest
 from conftest import small_config
 
-from holotf import evaluate, generate, models
+import configs
+from configs import base
+from holotf import evaluate, generate, models, run_folder
 from holotf.errors import UserError
 
 EXAMPLES = int(os.environ.get("HOLOTF_EXAMPLES", "4"))  # of each model; more on demand
@@ -52,3 +56,13 @@ def test_a_model_is_built_or_one_line_names_the_field(name):
         assert said is None or (len(said.splitlines()) == 1 and any(key in said for key in changes)), f"{said}: {changes}"
 
     judge()
+
+
+@pytest.mark.parametrize(
+    "name", sorted({path.stem for path in Path(configs.__file__).parent.glob("[a-z]*.py")} - {"base", "of_run"})
+)
+def test_an_experiment_has_what_its_model_has_and_nothing_else(name):
+    """A section that is taken from another model's experiment lacks keys."""
+    config = importlib.import_module(f"configs.{name}").get_config()
+    found, wanted = ({key for key, _ in run_folder.flat(c.to_dict())} for c in (config, base.get_config(config.model.name)))
+    assert not {key for key in found ^ wanted if not key.startswith("data.sources")}
