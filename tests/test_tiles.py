@@ -77,6 +77,13 @@ def test_convolution(taps, inputs, outputs, strides):
     assert_equal(lambda *a: convolution.conv2d(*a, tf.zeros(outputs), strides), whole(3, 8, 10, inputs), kernel)
 
 
+@pytest.mark.parametrize("strides", [1, 2])
+def test_convolution_with_a_bias(strides):
+    """Of so few products that no sum is rounded: oneDNN's are before the bias is added, ours after it."""
+    kernel, bias = whole(3, 3, 9, 33), tf.cast(whole(33), tf.float32)
+    assert_equal(lambda *a: convolution.conv2d(*a, strides), whole(3, 8, 10, 9), kernel, bias)
+
+
 SIZES = st.integers(1, 70)  # up to three strips
 
 

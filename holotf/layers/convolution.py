@@ -129,8 +129,8 @@ def conv2d(
         x = tf.cast(x, dtype)
         whole = kernel.shape[0] >= strides and not (x.shape[1] % strides or x.shape[2] % strides)
         if whole and (ops := tiles.faster(x, kernel)):
-            y = tiles.gather(x, kernel, strides, ops)
-        elif strides == 1 and kernel.shape[:2] == [1, 1]:  # the product it is: its filter gradient is three times as fast
+            return tiles.gather(x, kernel, tf.zeros(kernel.shape[-1]) if bias is None else bias, strides, ops)
+        if strides == 1 and kernel.shape[:2] == [1, 1]:  # the product it is: its filter gradient is three times as fast
             y = tf.tensordot(x, tf.cast(kernel[0, 0], dtype), 1)  # matmul's filter gradient would be one product per image row
         else:
             y = tf.nn.conv2d(x, tf.cast(kernel, dtype), strides, "SAME")

@@ -102,21 +102,16 @@ def spread(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, stride: int, ops: t
             return ops.holotf_winograd_gather(x=upstream, weights=kernel, bias=tf.zeros(inputs), threads=window["threads"])
         with tf.control_dependencies([upstream]):  # cast anew: a copy that waited would be a generator's whole weight
             weights = tf.cast(kernel, upstream.dtype)
-        return _to_small(upstream, weights, window, ops)
+        return _to_small(upstream, weights, None, window, ops)
 
     @tf.custom_gradient
     def run(x, kernel, bias):
         large = forward(x, kernel, bias)
 
         def gradient(upstream):
-            dkernel = _filter(upstream, x, kernel, stride, ops, fewer)
-            if x.dtype == tf.bfloat16:
-                sums = native.differentiable(lambda g: ops.holotf_sums(x=g, threads=window["threads"]), _sums)(upstream)  # [B, O]
-            else:
-                sums = _sums(upstream)
+            dkernel, dbias = _filter(upstream, x, kernel, stride, ops, fewer), _of_bias(upstream, ops)
             with tf.control_dependencies([dkernel]):  # else upstream and x stay in memory while the layers below go on
                 dx = native.differentiable(to_input, lambda g, k: _gather(g, tf.cast(k, g.dtype), stride))(upstream, kernel)
-            dbias = tf.reduce_sum(tf.ensure_shape(sums, [x.shape[0], outputs]), axis=0)
             return tf.ensure_shape(dx, x.shape), dkernel, dbias
 
         return tf.ensure_shape(large, [x.shape[0], *(stride * d for d in x.shape[1:-1]), outputs]), gradient
@@ -159,7 +154,7 @@ def spread_enlarged(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, ops: types
             summed = along(summed, axis, lambda first, middle, last: [first, first + middle + last, last])
         weights = tf.cast(tf.reshape(summed, [*[1] * axes, 3**axes * outputs, inputs]), x.dtype)
         with tf.control_dependencies([dkernel]):
-            dx = _to_small(seen, weights, products, ops)
+            dx = _to_small(seen, weights, None, products, ops)
         sums = tf.ensure_shape(ops.holotf_sums(x=upstream, threads=threads), [x.shape[0], outputs])
         return tf.ensure_shape(dx, x.shape), tf.cast(dkernel, kernel.dtype), tf.reduce_sum(sums, axis=0)
 
@@ -182,37 +177,38 @@ def spread_enlarged(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, ops: types
     return run(x, kernel, tf.cast(bias, tf.float32))
 
 
-def gather(x: tf.Tensor, kernel: tf.Tensor, stride: int, ops: types.ModuleType) -> tf.Tensor:
+def gather(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, stride: int, ops: types.ModuleType) -> tf.Tensor:
     """A convolution, the adjoint of `spread`.
 
     Args:
       x: [B, stride d.., I] bfloat16.
       kernel: [taps.., I, O]; its gradient is of its type.
+      bias: [O] float32.
       stride: as in the formula.
       ops: the op library.
 
     Returns:
       [B, d.., O] bfloat16.
     """
-    window, (inputs, outputs) = _window(kernel, stride), kernel.shape[-2:]
+    window, outputs = _window(kernel, stride), kernel.shape[-1]
 
     @tf.custom_gradient
-    def run(x, kernel):
+    def run(x, kernel, bias):
         weights = tf.cast(kernel, x.dtype)
-        small = _to_small(x, weights, window, ops)
+        small = _to_small(x, weights, bias, window, ops)
 
         def to_input(upstream, kernel):
-            return _to_large(upstream, kernel, tf.zeros(inputs), window, ops)
+            return _to_large(upstream, kernel, None, window, ops)
 
         def gradient(upstream):
             dx = native.differentiable(to_input, lambda *pair: _spread(*pair, stride))(upstream, weights)
             with tf.control_dependencies([dx]):  # not the other way: the generator's updates do without the discriminator's dkernel
-                dkernel = _filter(x, upstream, kernel, stride, ops)
-            return tf.ensure_shape(dx, x.shape), dkernel
+                dkernel, dbias = _filter(x, upstream, kernel, stride, ops), _of_bias(upstream, ops)
+            return tf.ensure_shape(dx, x.shape), dkernel, dbias
 
         return tf.ensure_shape(small, [x.shape[0], *(d // stride for d in x.shape[1:-1]), outputs]), gradient
 
-    return run(x, kernel)
+    return run(x, kernel, tf.cast(bias, tf.float32))
 
 
 def gather_wide(x: tf.Tensor, kernel: tf.Tensor, ops: types.ModuleType) -> tf.Tensor:
@@ -276,18 +272,22 @@ def _window(kernel, stride):
     return {"kernel": taps, "stride": stride, "pad": (taps - stride) // 2, "threads": native.threads()}
 
 
-def _to_small(large, weights, window, ops):
-    """`gather` by whichever is faster: oneDNN where it multiplies pairs as fast as can be."""
+def _to_small(large, weights, bias, window, ops):
+    """`gather` by whichever is faster: oneDNN where it multiplies pairs as fast as can be. The bias may be None."""
     if ops.convolutions == "vectors of bfloat16":
-        return _gather(large, weights, window["stride"])
-    return ops.holotf_gather(large=large, weights=weights, bias=tf.zeros(weights.shape[-1]), **window)
+        return _biased(_gather(large, weights, window["stride"]), bias)
+    return ops.holotf_gather(large=large, weights=weights, bias=tf.zeros(weights.shape[-1]) if bias is None else bias, **window)
 
 
 def _to_large(small, weights, bias, window, ops):
     """`spread`, likewise."""
     if ops.convolutions == "vectors of bfloat16":
-        return tf.nn.bias_add(_spread(small, weights, window["stride"]), tf.cast(bias, small.dtype))
-    return ops.holotf_spread(small=small, weights=weights, bias=bias, **window)
+        return _biased(_spread(small, weights, window["stride"]), bias)
+    return ops.holotf_spread(small=small, weights=weights, bias=tf.zeros(weights.shape[-2]) if bias is None else bias, **window)
+
+
+def _biased(y, bias):
+    return y if bias is None else tf.nn.bias_add(y, tf.cast(bias, y.dtype))
 
 
 def _filter(large, small, kernel, stride, ops, fewer=False):
@@ -305,6 +305,15 @@ def _filter(large, small, kernel, stride, ops, fewer=False):
         return tf.cast(_correlation(large, small, kernel.shape, stride), kernel.dtype)
 
     return native.differentiable(run, formula)(large, small)
+
+
+def _of_bias(upstream, ops):
+    """The gradient of a bias, [O] float32."""
+    if upstream.dtype == tf.bfloat16:
+        sums = native.differentiable(lambda g: ops.holotf_sums(x=g, threads=native.threads()), _sums)(upstream)  # [B, O]
+    else:
+        sums = _sums(upstream)
+    return tf.reduce_sum(tf.ensure_shape(sums, [upstream.shape[0], upstream.shape[-1]]), axis=0)
 
 
 def _split(x, count):
