@@ -2,7 +2,9 @@
 
 Command   python main.py --config configs/projection_clevr.py[:RUNG]
           python main.py --workdir runs/projection_clevr --mode generate --labels "red cube, blue sphere; green cylinder"
-Result    not run at 64 px; 48 thousand images at 32 px: docs/conditional.md, "How its settings were found"
+Result    reading, seed 0, one run: 94.8 % of the labels asked for are drawn in combinations seen in training, 92.8 % in unseen
+          ones; KID x 100 of 24.5; 55 minutes on one core of an Intel Xeon with AMX, 2026-12-01. The other rungs were not run at
+          64 px: docs/conditional.md
 
 RUNG is one of these, the last if none is given; they have the same networks, but for what tells them the labels:
 
