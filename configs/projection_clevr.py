@@ -22,14 +22,14 @@ from ml_collections import ConfigDict
 from configs import base
 from holotf.errors import UserError
 
-RUNGS = {  # projection, conditional_norm, label_maps, loss
-    "cdcgan": (False, False, True, "bce"),
-    "lsgan": (False, False, True, "lsgan"),
-    "wgan_gp": (False, False, True, "wgan"),
-    "projection": (True, True, False, "hinge"),
-    "no_norm": (True, False, True, "hinge"),
-    "full": (True, True, True, "hinge"),
-    "reading": (True, True, True, "hinge"),
+RUNGS = {  # projection, conditional_norm, label_maps, loss, lambda_labels
+    "cdcgan": (False, False, True, "bce", 0.0),
+    "lsgan": (False, False, True, "lsgan", 0.0),
+    "wgan_gp": (False, False, True, "wgan", 0.0),
+    "projection": (True, True, False, "hinge", 0.0),
+    "no_norm": (True, False, True, "hinge", 0.0),
+    "full": (True, True, True, "hinge", 0.0),
+    "reading": (True, True, True, "hinge", 0.5),
 }
 
 
@@ -39,8 +39,7 @@ def get_config(variant: str = "reading") -> ConfigDict:
         raise UserError(f"projection_clevr:{variant}: use one of {', '.join(RUNGS)}")
     config = base.get_config("projection_gan")
     m = config.model
-    m.projection, m.conditional_norm, m.label_maps, config.loss.gan = RUNGS[variant]
-    config.loss.lambda_labels = 0.5 if variant == "reading" else 0.0
+    m.projection, m.conditional_norm, m.label_maps, config.loss.gan, config.loss.lambda_labels = RUNGS[variant]
     m.gf = m.df = 32
     m.d_norm = "none" if variant == "wgan_gp" else "spectral"
     config.data.dir = "data/clevr64"

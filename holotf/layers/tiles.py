@@ -155,8 +155,7 @@ def spread_enlarged(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, ops: types
         weights = tf.cast(tf.reshape(summed, [*[1] * axes, 3**axes * outputs, inputs]), x.dtype)
         with tf.control_dependencies([dkernel]):
             dx = _to_small(seen, weights, None, products, ops)
-        sums = tf.ensure_shape(ops.holotf_sums(x=upstream, threads=threads), [x.shape[0], outputs])
-        return tf.ensure_shape(dx, x.shape), tf.cast(dkernel, kernel.dtype), tf.reduce_sum(sums, axis=0)
+        return tf.ensure_shape(dx, x.shape), tf.cast(dkernel, kernel.dtype), _of_bias(upstream, ops)
 
     def formula(upstream, x, kernel):
         fused = twice(tf.cast(kernel, x.dtype))
