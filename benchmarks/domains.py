@@ -1,7 +1,7 @@
 """From one domain to another: DANN and PixelDA between their bounds, over seeds.
 
     python -m benchmarks.domains --seeds 3
-    python -m benchmarks.domains --source data/usps32 --target data/mnist_m32 --only source dann target --kimg 320
+    python -m benchmarks.domains --source data/usps32 --target data/mnist_m32 --only source dann target --share 0.5
 
 Each run is `main.py` in OUT/domains/SOURCE-TARGET/METHOD-SEED, trained and then judged, in a process of its own. What is finished
 is not done again, and a killed run goes on from its checkpoint: give the same command again.
@@ -28,14 +28,19 @@ def main() -> None:
     for domain, kind in (("source", "mnist"), ("target", "mnist_m")):
         parser.add_argument(f"--{domain}", type=Path, default=Path(f"data/{kind}32"), help="a folder that data_prep wrote, 32 px")
     runs.add_flags(parser, METHODS)
-    parser.add_argument("--kimg", type=float, help="thousand images of each domain to train on; the config's if not given")
+    parser.add_argument("--share", type=float, default=1.0, help="of the configs' train.kimg to train on (default 1: all)")
     args = parser.parse_args()
     pair = f"{args.source.name}-{args.target.name}"
-    folder, methods = args.out / "domains" / pair, {method: (f"domains_digits:{method}", {}) for method in args.only}
+    folder, methods = args.out / "domains" / pair, {method: experiment(method, args.share) for method in args.only}
     overrides = {f"data.sources.{name}.dir": getattr(args, name) for name in ("source", "target")}
-    overrides |= {} if args.kimg is None else {"train.kimg": args.kimg}
     for found in runs.of_seeds(folder, methods, args.seeds, overrides):
         write(pair, {method: with_choices(folder, results) for method, results in found.items()}, args)
+
+
+def experiment(method: str, share: float) -> tuple[str, dict[str, object]]:
+    """(config, what of it is changed) of a method that trains for a share of its usual length."""
+    config = f"domains_digits:{method}"
+    return config, {} if share == 1 else {"train.kimg": share * measure.config(config).train.kimg}
 
 
 def with_choices(folder: Path, results: dict[str, dict]) -> dict[str, dict]:

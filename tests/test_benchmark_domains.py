@@ -37,7 +37,7 @@ def test_the_table_is_made_once_and_goes_on_where_it_was_broken_off(benchmarked,
     target = tmp_path / "other"
     target.symlink_to(colours)
     command = [
-        "domains", f"--source={colours}", f"--target={target}", "--kimg=0.064", "--seeds=1", "--only", "source", "dann",
+        "domains", f"--source={colours}", f"--target={target}", "--share=0.0001", "--seeds=1", "--only", "source", "dann",
         f"--out={tmp_path / 'out'}",
     ]  # fmt: skip
     assert benchmarked(*command).count("Trained on") == 2
