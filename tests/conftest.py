@@ -4,7 +4,9 @@ import concurrent.futures
 import hashlib
 import importlib
 import multiprocessing
+import os
 import pathlib
+import shlex
 import shutil
 import subprocess
 import sys
@@ -188,6 +190,14 @@ DCGAN = ("--config=configs/base.py:dcgan", *SMALL)  # where any model will do: i
 def command(*arguments, module=None):
     """The argument list of `python main.py ...`, or of `python -m MODULE ...`."""
     return [sys.executable, *(["-m", module] if module else ["main.py"]), *map(str, arguments)]
+
+
+def compiler_with(flag: str, folder: pathlib.Path, usual: str = "") -> str:
+    """A command that compiles as `usual`, CXX or the first compiler does, a flag coming last: with -O0 in a quarter of the time."""
+    words, path = native._compiler(usual or os.environ.get("CXX", "")), folder / "compiler"
+    path.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@" {flag}\n')
+    path.chmod(0o700)
+    return str(path)
 
 
 def run(*arguments, module=None, script="main.py", folder=ROOT, timeout=600, **environment):

@@ -68,11 +68,11 @@ def test_a_damaged_run_goes_on_from_the_checkpoint_that_is_named(copy, finished)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("damage", [truncate, empty, flip, garbage, os.unlink])
-@pytest.mark.parametrize("file", ["checkpoint", "ckpt-8.index", "ckpt-8.data-00000-of-00001"])
+@pytest.mark.parametrize(
+    ("damage", "file"), [(os.unlink, "checkpoint"), (garbage, "ckpt-8.index"), (flip, "ckpt-8.data-00000-of-00001")]
+)
 def test_damage_is_one_line_at_the_command_line(copy, damage, file):
-    if (damage, file) == (flip, "checkpoint"):
-        pytest.skip("a flipped byte of a text may leave it readable")
+    """One of each file's; that every damage is found is shown above, in this process."""
     damage(copy / "checkpoints" / file)
     newest = "ckpt-8" if file == "checkpoint" else "ckpt-6"
     for mode in ("train", "generate"):

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, run
+from conftest import ROOT, compiler_with, run
 
 from benchmarks import measure
 from holotf import native
@@ -253,9 +253,10 @@ print(instance_norm(tf.ones([1, 2, 2, 3]), tf.ones(3), tf.ones(3), epsilon=1.0).
 
 
 def build(tmp_path, **environment):
-    """A process that uses a kernel where it can: (what it printed, the libraries in the cache)."""
+    """A process that uses a kernel where it can, built in haste: (what it printed, its errors, the libraries in the cache)."""
     (tmp_path / "program.py").write_text(PROGRAM)
-    done = run(script=tmp_path / "program.py", XDG_CACHE_HOME=str(tmp_path), **environment)
+    environment = {"CXX": compiler_with("-O0", tmp_path), "XDG_CACHE_HOME": str(tmp_path)} | environment
+    done = run(script=tmp_path / "program.py", **environment)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip(), done.stderr.strip(), sorted((tmp_path / "holotf").glob("*.so"))
 

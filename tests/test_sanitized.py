@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, compiler_with
 
 from holotf import native
 
@@ -81,11 +81,10 @@ def test_kernels_are_clean_under_sanitizers(tmp_path):
 def watch(way, found, folder):
     """Runs the program on kernels that are built in this way; `found` are the libraries of the sanitizers."""
     folder.mkdir()
-    convolves, compiler = "avx512bw" in native._processor(), folder / "g++"
-    compiler.write_text('#!/bin/sh\nexec g++ "$@" -O1\n')  # half a minute less than with -O3, which stands before
-    compiler.chmod(0o700)
+    convolves = "avx512bw" in native._processor()
+    compiler = [compiler_with("-O0", folder, "g++"), "-g1", way * convolves, "-fsanitize=address,undefined"]  # -g takes minutes
     environment = os.environ | {
-        "CXX": f"{compiler} -g {way * convolves} -fsanitize=address,undefined -fno-sanitize-recover=undefined",
+        "CXX": " ".join([*compiler, "-fno-sanitize-recover=undefined"]),
         "XDG_CACHE_HOME": str(folder / "cache"),
         "LD_PRELOAD": " ".join(found),
         "ASAN_OPTIONS": "detect_leaks=0",  # Python and TensorFlow leave memory to the end of the process
