@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--target", type=Path, default=Path("data/blocks32"), help="real images with poses, that data_prep wrote")
     parser.add_argument("--count", type=int, default=12_500, help="images that are drawn, a fifth of them test (default 12500)")
     runs.add_flags(parser, ROWS, USUAL)
-    parser.add_argument("--kimg", type=float, default=320.0, help="thousand images of each domain to train on (default 320)")
+    parser.add_argument("--kimg", type=float, default=160.0, help="thousand images of each domain to train on (default 160)")
     args = parser.parse_args()
     try:
         folder = args.out / "pose_factory" / f"{args.run.absolute().name}-{digest(args.run / 'saved_model')}"

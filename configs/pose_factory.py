@@ -32,7 +32,7 @@ def get_config(variant: str = "dann") -> ConfigDict:
     target.prepare = "blocks --size 32 --count 12500 --test 2500"
     config.train.domains = VARIANTS[variant]
     config.train.batch_size = 32
-    config.train.kimg = 320.0
+    config.train.kimg = 160.0
     config.train.sample_kimg = config.train.checkpoint_kimg = 32.0
     config.optim.lr = config.optim.d_lr = 1e-3
     if variant == "pixelda":

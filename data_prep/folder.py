@@ -19,12 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
-from data_prep import duplicates
 from data_prep.archives import EXTENSIONS, File, Listing, UnusableError, content_of, listing, tar_files
 from data_prep.names import label_name, printable
 from data_prep.splits import DEFAULT_TEST, Part, Split, add_test_flag, hash_of, parse_part, test_below
 from data_prep.work import Skipped, ordered_map
-from holotf import console
+from holotf import console, duplicates
 from holotf.errors import UserError
 from holotf.images import Crop, encode, open_image, parse_crop, prepare, to_rgb
 
@@ -62,8 +61,8 @@ def builder(args: argparse.Namespace, data_dir: str | os.PathLike) -> "ImageBuil
 
     crop, max_bad = parse_crop(args.crop), parse_share("--max-bad", args.max_bad)
     test = parse_part("--test", DEFAULT_TEST if args.test is None else args.test)
-    if args.dedupe:
-        duplicates.check_installed()
+    if args.dedupe and (reason := duplicates.missing()):
+        raise UserError(f"--dedupe {reason}")
     found = find(args, test)
     parts, files = share_out(found, test, args.dedupe, args.workers)
     work = {split: Split(found.tasks(names), len(names)) for split, names in parts.items()}

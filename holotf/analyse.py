@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -34,9 +35,8 @@ def run(config: ConfigDict, workdir: str) -> int:
     board.close()
     print(evaluate.table(figures, notes))
     path = os.path.join(folder, "figures.json")
-    files.write_json(
-        path, {"figures": figures, "notes": notes, "analyse": config.analyse.to_dict(), "seed": config.seed, "images": images}
-    )
+    about = {"command": sys.argv, "analyse": config.analyse.to_dict(), "seed": config.seed, "images": images}
+    files.write_json(path, {"figures": figures, "notes": notes} | about)
     print(f"\nFigures: {path}\nTensorBoard: tensorboard --logdir {os.path.join(workdir, 'events')}")
     return 0
 

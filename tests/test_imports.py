@@ -17,7 +17,7 @@ BARRED = {
     "holotf.serving": ["holotf.models", "holotf.layers", "holotf.data", "holotf.run_folder"],  # it needs the SavedModel alone
     "holotf": ["data_prep", "benchmarks", "tests"],
 }
-SHARED = ["holotf.errors", "holotf.console", "holotf.images"]  # what data_prep may have of holotf
+SHARED = ["holotf.errors", "holotf.console", "holotf.images", "holotf.duplicates"]  # what data_prep may have of holotf
 
 
 def imported(name, at_import):

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 
 
 def test_looks_are_those_with_a_look():
-    assert {"arithmetic", "embedding", "guided", "memorisation", "volume", "walks"} <= set(looks.names())
+    assert {"arithmetic", "duplicates", "embedding", "guided", "memorisation", "volume", "walks"} <= set(looks.names())
     assert not {"made", "plots"} & set(looks.names()), "no looks of their own"
 
 
@@ -34,6 +34,7 @@ def test_a_run_is_looked_into(furniture, extractor, tmp_path, monkeypatch, capsy
         assert analyse.run(config, str(tmp_path / "run")) == 0
     told = json.loads((tmp_path / "run" / "analysis" / "figures.json").read_text())
     assert {name.partition("/")[0] for name in told["figures"]} >= {"embedding", "memorisation", "walks"}
+    assert told["command"]
     for begin in ("arithmetic: ", "memorisation: no sign of copies"):
         assert any(note.startswith(begin) for note in told["notes"])
     shown = {path.stem for path in (tmp_path / "run" / "analysis").glob("*.png")}

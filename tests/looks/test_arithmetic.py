@@ -79,6 +79,16 @@ def test_means_are_of_one_half_and_cases_of_the_other():
     assert len(arithmetic.Cases(latents, np.zeros(120, int), 0).objects) == 0, "one value cannot change"
 
 
+def test_what_a_model_is_told_stays():
+    latents = np.random.default_rng(0).normal(size=(120, 5)).astype(np.float32)
+    values = np.repeat([0, 1], 60)[np.random.default_rng(1).permutation(120)]
+    cases = arithmetic.Cases(latents, values, 0, told=2)
+    for moves in (cases.differences, cases.noise):
+        np.testing.assert_array_equal(moves[:, 3:], 0.0)
+        assert np.all(moves[:, :3] != 0.0)
+    np.testing.assert_allclose(*(np.linalg.norm(moves, axis=1) for moves in (cases.noise, cases.differences)), rtol=1e-5)
+
+
 def test_shares_are_counted_case_by_case():
     before = {"a": np.array([0, 0, 0, 0]), "b": np.array([1, 1, 1, 1])}
     after = {"a": np.array([1, 1, 1, 0]), "b": np.array([1, 1, 0, 1])}

@@ -11,8 +11,6 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from holotf.errors import UserError
-
 DISTANCE = 16  # of 256 bits. Measured: docs/data.md
 CHROMA = 24  # of 255
 _BITS = 256
@@ -26,13 +24,14 @@ class Look(NamedTuple):
     chroma: bytes
 
 
-def check_installed() -> None:
-    """Raises a UserError that says what is to be installed, where it is not."""
+def missing() -> str | None:
+    """What is to be installed before images can be looked at, or None."""
     try:
         import imagehash  # noqa: F401
         import scipy.fftpack  # noqa: F401
     except ImportError as error:
-        raise UserError(f"--dedupe needs imagehash ({error}): pip install 'holotf[dedupe]'") from error
+        return f"needs imagehash ({error}): pip install 'holotf[dedupe]'"
+    return None
 
 
 def look_of(image: Image.Image) -> Look:

@@ -1,6 +1,8 @@
 """Near-duplicates: what is one photograph and what is two, and how the search grows."""
 
 import io
+import re
+import sys
 import time
 
 import numpy as np
@@ -8,8 +10,9 @@ import pytest
 from PIL import Image, ImageEnhance
 from skimage import data
 
-from data_prep import duplicates
-from data_prep.duplicates import DISTANCE, Look, groups, look_of
+from data_prep.__main__ import main as prepare
+from holotf import duplicates
+from holotf.duplicates import DISTANCE, Look, groups, look_of
 
 PHOTOGRAPHS = ("astronaut", "camera", "chelsea", "coffee", "coins", "rocket", "page", "moon")
 
@@ -120,7 +123,8 @@ def test_two_hundred_thousand_images_take_seconds():
     assert [[group[0], group[-1]] for group in found] == [[number, 180_000 + number] for number in range(20_000)]
 
 
-def test_what_is_not_installed_is_named(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "imagehash", None)
-    with pytest.raises(duplicates.UserError, match=r"^--dedupe needs imagehash .*: pip install 'holotf\[dedupe\]'$"):
-        duplicates.check_installed()
+def test_what_is_not_installed_is_named(monkeypatch, tmp_path, capsys):
+    assert duplicates.missing() is None
+    monkeypatch.setitem(sys.modules, "imagehash", None)
+    assert prepare(["folder", f"--source={tmp_path}", "--size=32", "--dedupe", f"--out={tmp_path / 'out'}"]) == 2
+    assert re.fullmatch(r"error: --dedupe needs imagehash \(.*\): pip install 'holotf\[dedupe\]'\n", capsys.readouterr().err)
