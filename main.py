@@ -9,7 +9,7 @@ from ml_collections import config_flags
 
 from configs import of_run
 from holotf import console
-from holotf.errors import RunError, UserError
+from holotf.errors import RunError, UserError, unusable, unwritten
 from holotf.flags import check_config, define_shorthands, given, of_flags, spelled_out
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -53,6 +53,10 @@ def main(argv: list[str]) -> int:
         return fail(error, 2 if isinstance(error, UserError) else 1)
     except KeyboardInterrupt:
         return fail("interrupted; the same command again does what is left", 130)
+    except Exception as error:
+        if reason := unwritten(error) or unusable(error):
+            return fail(f"{reason}; once that is mended, the same command again does what is left", 1)
+        raise
 
 
 def fail(reason: object, code: int) -> int:

@@ -24,6 +24,6 @@ def get_config(workdir: str | os.PathLike) -> ConfigDict:
 
 def default(workdir: str | None) -> str:
     """The config of a command line that names none: that of the run in its --workdir, else hologan_blocks."""
-    used = workdir and any((Path(workdir) / name).exists() for name in ("config.json", "checkpoints", "saved_model.pb"))
+    used = workdir and any(os.path.exists(os.path.join(workdir, name)) for name in ("config.json", "checkpoints", "saved_model.pb"))
     folder = Path(__file__).resolve().parent
     return f"{folder}/of_run.py:{workdir}" if used else f"{folder}/hologan_blocks.py"

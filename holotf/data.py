@@ -353,12 +353,15 @@ def _damaged_record(path, expected, features):
 def _check_shard(path, expected):
     """Walks the record headers (8 bytes of length, 4 of CRC, the data, 4 of CRC) without reading the data."""
     found, size = 0, _size(path)
-    with open(path, "rb") as shard:
-        position = 0
-        while position + 12 <= size:
-            shard.seek(position)
-            position += 16 + struct.unpack("<Q", shard.read(8))[0]
-            found += position <= size
+    try:
+        with open(path, "rb") as shard:
+            position = 0
+            while position + 12 <= size:
+                shard.seek(position)
+                position += 16 + struct.unpack("<Q", shard.read(8))[0]
+                found += position <= size
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}: copy it again from its source, or prepare the data again") from None
     if found != expected or position != size:
         raise UserError(f"{path} is truncated, {found} of {expected} records: copy it again from its source, or prepare it again")
 

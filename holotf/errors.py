@@ -4,6 +4,7 @@ import errno
 import os
 
 _UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_UNUSABLE = (errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 class UserError(ValueError):
@@ -30,6 +31,13 @@ def unwritten(error: BaseException | None) -> str | None:
             if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
                 return os.strerror(number)
         error = error.__cause__ or error.__context__
+    return None
+
+
+def unusable(error: BaseException) -> str | None:
+    """Which file or folder is not what it would have to be, in the system's words, if an error is about that; else None."""
+    if isinstance(error, OSError) and error.errno in _UNUSABLE and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
     return None
 
 

@@ -107,6 +107,9 @@ def test_missing_and_truncated_shards_are_named(copy):
     shard.unlink()
     with pytest.raises(UserError, match=f"{shard.name} is missing"):
         batches(settings, 32, 8, 0)
+    shard.mkdir()
+    with pytest.raises(UserError, match=f"{shard.name}: Is a directory: copy it again"):
+        batches(settings, 32, 8, 0)
 
 
 def test_a_flipped_bit_is_found_and_named(copy):

@@ -51,6 +51,30 @@ def test_errors(case, squares, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("place", "arguments"), [("file", []), ("file/under", ["--mode=generate"]), ("x" * 300, None)])
+def test_a_workdir_that_can_be_none_is_one_line(squares, tmp_path, place, arguments):
+    """The last one without a config, which is then looked for in it."""
+    (tmp_path / "file").write_text("nobody's run")
+    given = ["--mode=evaluate"] if arguments is None else ["--config=configs/base.py", *SMALL, *arguments]
+    done = run(*given, f"--config.data.dir={squares}", f"--workdir={tmp_path / place}")
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_place_that_cannot_be_written_is_one_line(copy):
+    """Where what is written last does not go, and what stands there stays."""
+    shutil.rmtree(copy / "pictures")
+    (copy / "pictures").write_text("a file")
+    done = run(f"--workdir={copy}", "--mode=generate")
+    assert (done.returncode, (copy / "pictures").read_text()) == (1, "a file"), done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        f"error: {copy}/pictures: File exists; once that is mended, the same command again does what is left"
+    )
+    assert "Traceback" not in done.stderr
+
+
 CONFIGS = {
     "def get_config(:": "line 1: SyntaxError: invalid syntax",
     "import nothing_here": "line 1: ModuleNotFoundError: No module named 'nothing_here'",

@@ -127,6 +127,18 @@ def test_what_would_make_it_another_experiment_is_refused(copy, squares):
     assert "model.gf was 4, is 8" in line
     assert "train.batch_size was 8, is 16" in line
     assert "give it as it was, or another --workdir" in line
+    for change in (
+        {"optim.g_lr": 1e-5},
+        {"optim.decay_from": 0.9},
+        {"seed": 1},
+        {"loss.lambda_gp": 1.0},
+        {"train.d_steps": ((0.0, 2),)},
+    ):
+        config = of_run.get_config(copy)
+        with config.ignore_type():
+            config.update_from_flattened_dict(change)
+        with pytest.raises(UserError, match=rf"is another experiment: {next(iter(change))} was .*, is "):
+            run_folder.reconcile(config, str(copy))
     other = shutil.copytree(squares, copy.parent / "other")
     assert run(f"--workdir={copy}", f"--config.data.dir={other}").returncode == 0, "the same data elsewhere"
     info = json.loads((other / "dataset_info.json").read_text())

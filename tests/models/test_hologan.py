@@ -1,3 +1,5 @@
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -307,6 +309,13 @@ def test_the_average_follows_the_weights(updates, rate):
             r"loss.lambda_opacity=0.3 with model.renderer='projection': use 0",
         ),
         ({"loss.lambda_azimuth": -1.0}, r"loss.lambda_azimuth=-1: use 0 \(off\) or a positive number"),
+        ({"loss.lambda_identity": math.nan}, r"loss.lambda_identity=nan: use 0 \(off\) or a positive number"),
+        ({"views.azimuth_deg": (0.0, math.inf)}, r"views.azimuth_deg=\(0, inf\): use \(low, high\)"),
+        ({"views.x": (math.nan, 1.0)}, r"views.x=\(nan, 1\): use \(low, high\)"),
+        ({"optim.g_lr": -1e-4}, r"optim.g_lr=-0.0001: use a number from 0"),
+        ({"optim.d_lr": math.nan}, r"optim.d_lr=nan: use a number from 0"),
+        ({"optim.beta_1": 2.0}, r"optim.beta_1=2: use 0 to below 1"),
+        ({"optim.decay_from": -3.0}, r"optim.decay_from=-3: use a share of the run"),
         ({"model.ema_decay": 1.0}, r"model.ema_decay=1: use 0 \(no average\) to below 1"),
         ({"views.scale": (0.0, 1.0)}, r"views.scale=\(0, 1\): .* low > 0"),
     ],
