@@ -126,6 +126,20 @@ def test_a_best_that_cannot_be_measured_is_said_before_the_training(config, tmp_
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("probe", "/none", r"evaluate.probe='/none' is no data set"),
+        ("extractor", "inception:none.h5", r"'none.h5' is not a file; set"),
+    ],
+)
+def test_what_an_evaluation_would_lack_is_said_before_the_training(config, tmp_path, key, value, message):
+    config.evaluate.kimg, config.evaluate[key] = 0.032, value
+    with pytest.raises(UserError, match=message):
+        train.train(config, str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_looking_at_the_settings_draws_nothing(config):
     """Turned on or off, evaluation in training leaves the first weights of a seed as they are."""

@@ -240,6 +240,15 @@ def test_the_tests_of_convolutions_pass_the_other_ways_too(way):
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 30, done.stdout
 
 
+@needs_kernels
+def test_they_are_off_in_one_thread_alone():
+    x = tf.zeros(1)
+    with native.off(), concurrent.futures.ThreadPoolExecutor(1) as other:
+        assert native.kernels(x) is None
+        assert other.submit(native.kernels, x).result() is not None
+    assert native.kernels(x) is not None
+
+
 def test_types_without_a_kernel_are_left_to_xla():
     assert native.kernels(tf.zeros(1, tf.float64)) is None
 

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from holotf import console, data, files, models
 from holotf.errors import UserError, require
 from holotf.evaluators import Evaluator, regressor
+from holotf.evaluators.subject import Subject
 from holotf.features import cached_features, content_key
 from holotf.models.base import Perceptive
 
@@ -53,6 +54,11 @@ class Judge(Evaluator):
         if settings.probe and importlib.util.find_spec("sklearn") is None:
             raise UserError(f"evaluate.probe={settings.probe!r} needs scikit-learn: pip install 'holotf[analyse]'")
 
+    def unfit(self) -> None:
+        """Nowhere; data that cannot be probed are an error, before a training that would end with it."""
+        if self.subject.settings.probe:
+            opened(self.subject)
+
     def measures(self) -> list[str]:
         """Its accuracy where `evaluate.probe` names data."""
         return list(self.BETTER) if self.subject.settings.probe else []
@@ -82,6 +88,24 @@ class Judge(Evaluator):
         yield "extractor", lambda: tuple(map(task.extracted, ("train", "test")))
 
 
+def opened(subject: Subject) -> tfds.core.DatasetBuilder:
+    """The data set that `evaluate.probe` names.
+
+    Raises:
+      UserError: no such data or label, or images of another size.
+    """
+    settings, size = subject.settings, subject.config.model.image_size
+    builder = data.open_beside(settings.probe, "evaluate.probe")
+    found = builder.info.features
+    labels = [name for name, feature in found.items() if isinstance(feature, tfds.features.ClassLabel)]
+    require(settings.probe_label in labels, "evaluate.probe_label", settings.probe_label, f"one of {', '.join(labels) or 'none'}")
+    if tuple(found["image"].shape) != (size, size, 3):
+        raise UserError(
+            f"evaluate.probe={settings.probe!r} has images of shape {found['image'].shape}: prepare it with --size {size}"
+        )
+    return builder
+
+
 class Task:
     """Images with labels, to learn from and to be judged on.
 
@@ -89,22 +113,13 @@ class Task:
       subject: of the evaluation; its `evaluate.probe...` names data, label and number.
 
     Raises:
-      UserError: no such data or label, or images of another size.
+      UserError: as `opened`.
     """
 
-    def __init__(self, subject):
+    def __init__(self, subject: Subject):
         self.subject, settings = subject, subject.settings
-        self.builder = data.open_beside(settings.probe, "evaluate.probe")
+        self.builder = opened(subject)
         found = self.builder.info.features
-        labels = [name for name, feature in found.items() if isinstance(feature, tfds.features.ClassLabel)]
-        require(
-            settings.probe_label in labels, "evaluate.probe_label", settings.probe_label, f"one of {', '.join(labels) or 'none'}"
-        )
-        size = subject.config.model.image_size
-        if tuple(found["image"].shape) != (size, size, 3):
-            raise UserError(
-                f"evaluate.probe={settings.probe!r} has images of shape {found['image'].shape}: prepare it with --size {size}"
-            )
         kept = round(100 * (1 - HELD_OUT))
         # A part of the training images, or all of them, would be learnt from.
         own = settings.split != "train" and settings.split in self.builder.info.splits

@@ -34,7 +34,7 @@ def extractor(name: str) -> Extractor:
     if kind == "efficientnet_lite0":
         return efficientnet_lite0.build()
     if kind == "inception":
-        return inception.build(name.partition(":")[2] or os.environ.get(inception.INCEPTION, ""))
+        return inception.build(inception.weights(name))
     return (by_path.of_saved_model if kind == "saved_model" else by_path.of_keras_file)(pathlib.Path(name))
 
 
@@ -42,11 +42,12 @@ def check(name: str) -> str:
     """What kind of extractor a name is: efficientnet_lite0, inception, saved_model or keras. It builds nothing.
 
     Raises:
-      UserError: no such name.
+      UserError: no such name, or no file of weights where it needs one.
     """
     if name == "efficientnet_lite0":
         return name
     if name == "inception" or name.startswith("inception:"):
+        inception.weights(name)
         return "inception"
     path = pathlib.Path(name)
     if path.is_dir() and (path / "saved_model.pb").exists():

@@ -1,5 +1,6 @@
 """InceptionV3 from a local file, Keras' or the 2015 graph: the only features whose KID and FID papers' figures compare with."""
 
+import os
 import pathlib
 
 import keras
@@ -12,8 +13,13 @@ from holotf.features.by_path import load_keras
 INCEPTION = "HOLOTF_INCEPTION"  # environment variable: the file of extractor `inception`
 
 
-def build(file: str) -> Extractor:
-    """The extractor whose weights a file holds; UserError where it holds none."""
+def weights(name: str) -> pathlib.Path:
+    """The file that `inception:FILE` names, or for `inception` the environment.
+
+    Raises:
+      UserError: it names none, or one that cannot hold weights.
+    """
+    file = name.partition(":")[2] or os.environ.get(INCEPTION, "")
     path = pathlib.Path(file)
     if not file or not path.is_file() or path.suffix not in (".h5", ".keras", ".pb"):
         what = (
@@ -25,6 +31,11 @@ def build(file: str) -> Extractor:
             "keras-applications/inception_v3/, or your own .weights.h5 or .keras) or the 2015 graph that papers use "
             "(classify_image_graph_def.pb from http://download.tensorflow.org/models/image/imagenet/inception-2015-12-05.tgz)"
         )
+    return path
+
+
+def build(path: pathlib.Path) -> Extractor:
+    """The extractor whose weights a file holds; UserError where it holds none."""
     tag = digest(path).hex()[:12]
     if path.suffix == ".pb":
         return Extractor(f"inception-2015@{tag}", _frozen_inception(path))
