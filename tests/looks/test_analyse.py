@@ -69,7 +69,7 @@ def test_an_export_is_no_run(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("looks", ("eyes",), r"analyse.looks=\('eyes',\): use names among arithmetic, embedding, .*, or \(\) for all"),
+        ("looks", ("eyes",), r"analyse.looks=\('eyes',\): use names among arithmetic, duplicates, embedding, .*, or \(\) for all"),
         ("looks", "walks", r"analyse.looks='walks': use names among"),
         ("attributes", (1,), r"analyse.attributes=\(1,\): use names, or \(\) for all"),
         ("images", 3, r"analyse.images=3: use 16 or more"),
