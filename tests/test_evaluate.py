@@ -101,7 +101,7 @@ def test_what_is_switched_off_is_no_best(config, furniture, best):
     ):
         evaluate.check_best(model, config)
     config.views.azimuth_deg, config.views.elevation_deg = (0.0, 360.0), (0.0, 40.0)
-    config.evaluate.photos, config.evaluate.probe = 1, str(furniture)
+    config.evaluate.photos, config.evaluate.probe, config.evaluate.probe_label = 1, str(furniture), "kind"
     evaluate.check_best(models.build(config), config)
 
 
