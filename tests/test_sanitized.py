@@ -14,7 +14,7 @@ from conftest import ROOT, compiler_with
 
 from holotf import native
 
-CALLS = int(os.environ.get("HOLOTF_CALLS", "100"))  # of each kind; more on demand
+CALLS = int(os.environ.get("HOLOTF_CALLS", "50"))  # of each kind; more on demand
 WAYS = ["-DHOLOTF_EMULATE_TILES", "-DHOLOTF_NO_TILES -DHOLOTF_PAIRS", "-DHOLOTF_NO_TILES -mno-avx512bf16"]
 PROGRAM = f"""
 import numpy as np, tensorflow as tf
