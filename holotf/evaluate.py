@@ -71,11 +71,12 @@ def was_judged(workdir: str, images: int) -> bool:
 
 
 def check_best(model: Learner, config: ConfigDict) -> None:
-    """Finds out before a training whether `evaluate.best` can be measured with its model and data.
+    """Finds out before a training that evaluates whether it can: `evaluate.best` measured, with its model, data and extractor.
 
     Raises:
       UserError: it cannot.
     """
+    features.check_weights(config.evaluate.extractor)
     asked = evaluators.fitting(evaluators.judges(), Subject(model, config))
     _check_best(config, [name for judge in asked for name in judge.measures()])
 

@@ -42,12 +42,11 @@ def check(name: str) -> str:
     """What kind of extractor a name is: efficientnet_lite0, inception, saved_model or keras. It builds nothing.
 
     Raises:
-      UserError: no such name, or no file of weights where it needs one.
+      UserError: no such name.
     """
     if name == "efficientnet_lite0":
         return name
     if name == "inception" or name.startswith("inception:"):
-        inception.weights(name)
         return "inception"
     path = pathlib.Path(name)
     if path.is_dir() and (path / "saved_model.pb").exists():
@@ -57,6 +56,16 @@ def check(name: str) -> str:
     raise UserError(
         f"evaluate.extractor={name!r}: use efficientnet_lite0, inception, inception:FILE, a .keras file or a SavedModel folder"
     )
+
+
+def check_weights(name: str) -> None:
+    """Finds out whether an extractor whose name `check` takes has its weights here. It builds nothing.
+
+    Raises:
+      UserError: it has not.
+    """
+    if check(name) == "inception":
+        inception.weights(name)
 
 
 def content_key(name: str, paths: Iterable[str | os.PathLike], detail: str = "") -> str:
