@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from ml_collections import ConfigDict
 
-from holotf import card, evaluate, evaluators, features, files, looks, pictures, run_folder
+from holotf import evaluate, evaluators, features, files, looks, pictures, run_folder
 from holotf.errors import UserError, require
 from holotf.evaluators import attributes
 from holotf.evaluators.subject import Subject
@@ -19,8 +19,6 @@ from holotf.summaries import Board
 def run(config: ConfigDict, workdir: str) -> int:
     """The verb: pictures of the latest checkpoint into WORKDIR/analysis and TensorBoard, figures into analysis/figures.json."""
     check(config)
-    if card.is_export(workdir):
-        raise UserError(f"--workdir={workdir} is an export, which has not all of the networks: give the folder of the run")
     run_folder.check_folders(workdir)
     model, folder = run_folder.restore(config, workdir), os.path.join(workdir, "analysis")
     os.makedirs(folder, exist_ok=True)

@@ -57,10 +57,8 @@ def invert(model: Turnable, photo: np.ndarray, steps: int = STEPS) -> Found:
     Raises:
       UserError: the model is none that can be descended through.
     """
-    if not possible(model):
-        raise UserError(
-            f"model.name={model.config.model.name!r} reads no latents off images: only a model such as hologan turns them"
-        )
+    if reason := impossible(model):
+        raise UserError(reason)
     ranges, target = model.config.views, tf.constant(photo[np.newaxis])
     latent = np.clip(model.readings(target)["latent"].numpy(), -0.95, 0.95)
     begin = starts(ranges, STARTS)
@@ -79,9 +77,14 @@ def invert(model: Turnable, photo: np.ndarray, steps: int = STEPS) -> Found:
     return Found(z[i].numpy(), asked[i].numpy(), made[i], float(errors[i]))
 
 
-def possible(model: Learner) -> bool:
-    """Whether it is a GAN that turns and whose discriminator reads latents."""
-    return isinstance(model, Turnable) and isinstance(model, Perceptive) and isinstance(model, GAN)
+def impossible(model: Learner) -> str | None:
+    """Why nothing can be found again in a model, or None: it takes a GAN that turns, and its discriminator, which reads latents."""
+    name = model.config.model.name
+    if not (isinstance(model, Turnable) and isinstance(model, Perceptive) and isinstance(model, GAN)):
+        return f"model.name={name!r} reads no latents off images: only a model such as hologan turns them"
+    if model.blind:
+        return f"this {name} is an export, which has no {model.EYES} to read latents off images: give the folder of the run"
+    return None
 
 
 def turned(model: Turnable, path: str, frames: int, folder: str, steps: int = STEPS) -> list[str]:

@@ -18,7 +18,7 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 import holotf
-from holotf import data, devices, files, models, native
+from holotf import data, devices, files, models, native, servable
 from holotf.checkpoints import Checkpoints
 from holotf.errors import UserError, brief
 from holotf.models.base import Learner
@@ -248,10 +248,18 @@ def restore(config: ConfigDict, workdir: str, judged: bool = True) -> Learner:
 
 def _load_export(model, folder):
     try:
-        found = getattr(tf.saved_model.load(folder), "vars", ())
+        loaded = tf.saved_model.load(folder)
+        found, names = getattr(loaded, "vars", ()), [name for name in loaded.signatures if name != "serving_default"]
     except Exception as error:  # a damaged one makes TensorFlow and protobuf raise whatever it makes them raise
         raise UserError(f"{folder} cannot be loaded ({brief(error)}): export it again, or give another --workdir") from error
-    wanted = model.servable()[0].vars
+    module, signatures = model.servable()
+    missing = signatures.keys() - {"serving_default", *names}
+    if missing and len(found) != len(module.vars):  # `export.endpoints`: the weights of these alone are there
+        default = signatures["serving_default"].get_concrete_function().variables
+        module, _ = servable.only([name for name in names if name in signatures], module, signatures)
+        if not {id(v) for v in default} <= {id(v) for v in module.vars}:
+            raise UserError(f"{folder} has no {', '.join(sorted(missing))}, and not all weights: export it whole")
+    wanted = module.vars
     shapes = ([tuple(v.shape) for v in variables] for variables in (wanted, found))
     for i, (here, there) in enumerate(itertools.zip_longest(*shapes)):
         if here != there:
@@ -261,3 +269,4 @@ def _load_export(model, folder):
             )
     for mine, theirs in zip(wanted, found, strict=True):
         mine.assign(theirs)
+    model.loaded = frozenset(map(id, wanted))

@@ -58,14 +58,14 @@ def named(subject: Subject) -> list[str]:
     if unknown := [name for name in wanted if name not in labels]:
         has = ", ".join(labels) or "none"
         raise UserError(
-            f"analyse.attributes={tuple(wanted)}: {unknown[0]} is no ClassLabel of {subject.config.data.dir}: use {has}"
+            f"analyse.attributes={tuple(wanted)}: {unknown[0]} is no ClassLabel of {subject.source.settings.dir}: use {has}"
         )
     return list(wanted) or labels
 
 
 def unfit(subject: Subject, look: str) -> str | None:
     """Why a look that takes attributes cannot be taken of these data, or None."""
-    return None if named(subject) else f"no {look}: {subject.config.data.dir} has no labels"
+    return None if named(subject) else f"no {look}: {subject.source.settings.dir} has no labels"
 
 
 def varying(labels: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -82,13 +82,15 @@ def reader(subject: Subject) -> Reader:
     Raises:
       UserError: too few images, or no attribute that varies.
     """
-    kind, split, unseen = subject.config.analyse.reader, subject.config.data.split, subject.unseen_split
+    kind, split, unseen = subject.config.analyse.reader, subject.source.settings.split, subject.unseen_split
     names, builder = named(subject), subject.builder
     images, *values = regressor.labelled(builder, split, *names, count=MOST)
     known = varying(dict(zip(names, values, strict=True)))
     if len(images) < LEAST or not known:
         what = "too few to read attributes" if known else "all of the same attributes"
-        raise UserError(f"{subject.config.data.dir} has {len(images)} labelled images in {split}, {what}: prepare more, or others")
+        raise UserError(
+            f"{subject.source.settings.dir} has {len(images)} labelled images in {split}, {what}: prepare more, or others"
+        )
     if unseen:
         judged, *wanted = regressor.labelled(builder, unseen, *known, count=MOST)
         wanted = dict(zip(known, wanted, strict=True))

@@ -30,9 +30,8 @@ class Judge(Evaluator):
 
     def unfit(self) -> str | None:
         """Why it cannot be asked of this model."""
-        if self.subject.settings.photos and not inversion.possible(self.subject.model):
-            return f"no inversion: {self.subject.config.model.name} reads no latents off images"
-        return None
+        reason = self.subject.settings.photos and inversion.impossible(self.subject.model)
+        return f"no inversion: {reason}" if reason else None
 
     def measures(self) -> list[str]:
         """None where `evaluate.photos` is 0, no azimuth where the data do not tell it."""
@@ -44,7 +43,7 @@ class Judge(Evaluator):
         subject, count = self.subject, self.subject.settings.photos
         if not count:
             return
-        split = subject.unseen_split or subject.config.data.split
+        split = subject.unseen_split or subject.source.settings.split
         names = ("azimuth_deg", "elevation_deg") if subject.poses_known else ()
         images, *poses = regressor.labelled(subject.builder, split, *names, count=count)
         subject.note(f"inversion: of {len(images)} images of split {split}")

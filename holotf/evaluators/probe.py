@@ -71,8 +71,8 @@ class Judge(Evaluator):
         task = Task(self.subject)
         self.subject.note(
             f"probes: {settings.probe_label} ({task.classes} classes) of {settings.probe}, the model being trained on "
-            f"{self.subject.config.data.dir}; learnt from {len(task.train[1])} images, judged on {len(task.test[1])}; extractor: "
-            f"{self.subject.extractor.name}"
+            f"{self.subject.source.settings.dir}; learnt from {len(task.train[1])} images, judged on {len(task.test[1])}; "
+            f"extractor: {self.subject.extractor.name}"
         )
         yield "probe/chance", float(np.mean(task.test[1] == np.bincount(task.train[1]).argmax()))
         for space, features in self._shared(task):

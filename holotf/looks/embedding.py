@@ -31,7 +31,7 @@ class Look(Evaluator):
         """Yields them."""
         subject = self.subject
         names, features = attributes.named(subject), subject.builder.info.features
-        split = subject.unseen_split or subject.config.data.split
+        split = subject.unseen_split or subject.source.settings.split
         images, *values = regressor.labelled(subject.builder, split, *names, count=subject.config.analyse.images)
         known = attributes.varying(dict(zip(names, values, strict=True)))
         if not known:

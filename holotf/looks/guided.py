@@ -27,10 +27,15 @@ class Look(Evaluator):
 
     MODEL = Perceptive
 
+    def unfit(self) -> str | None:
+        """Where stages do not end with a ReLU: there would be nothing to guide."""
+        name = self.subject.config.model.name
+        return None if self.subject.model.RECTIFIED else f"no guided: the levels of {name} do not end with a ReLU each"
+
     def run(self) -> Iterator[tuple[str, float]]:
         """Yields them."""
         subject = self.subject
-        split = subject.unseen_split or subject.config.data.split
+        split = subject.unseen_split or subject.source.settings.split
         (images,) = regressor.labelled(subject.builder, split, count=subject.config.analyse.images)
         halves = []
         for prefix, model in (("", subject.model), ("untrained_", models.initial(subject.config))):

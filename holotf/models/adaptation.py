@@ -1,7 +1,7 @@
 """What learns labels in one domain to tell them in another: the common part of DANN and PixelDA, and of the bounds of both."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import keras
@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from holotf import data
 from holotf.errors import UserError, require
-from holotf.models.base import Learner, to_float
+from holotf.models.base import Perceptive, to_float
 from holotf.models.classifier import LEAST_PX, NETWORKS, Network
 from holotf.models.classifying import Classifying
 from holotf.models.posing import ELEVATION_UNIT_DEG, LABELS, Posing, azimuth_of
@@ -19,7 +19,7 @@ DOMAINS = ("both", "source", "target")
 LEAST_TSNE = 20  # images of a domain
 
 
-class Adapting(Learner):
+class Adapting(Perceptive):
     """A network that learns the labels of a source, and from a target's images alone what these look like.
 
     A batch never holds labels of the target, unless `train.domains` is "target": then they are all that is learnt, which bounds
@@ -39,7 +39,7 @@ class Adapting(Learner):
       UserError: a value that makes no sense.
     """
 
-    JUDGED = "target"
+    JUDGED, EYES = "target", "network"
     TASK = ""  # what is learnt, in the names of what is logged
     LABELS: ClassVar[tuple[str, ...]] = ()  # features of the data that are learnt
 
@@ -88,6 +88,10 @@ class Adapting(Learner):
     def features(self, images: tf.Tensor) -> tf.Tensor:
         """What the network's convolutions make of images: uint8 [B, H, W, 3] -> [B, F] float32."""
         return tf.cast(self.network.features(to_float(images)), tf.float32)
+
+    def stages(self) -> list[Callable[[tf.Tensor], tf.Tensor]]:
+        """The network's."""
+        return self.network.stages()
 
     def learning_rates(self) -> dict[str, float]:
         """The rate now: {TASK: float}."""

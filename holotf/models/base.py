@@ -55,6 +55,7 @@ class Learner(keras.Model):
     PARTS = ()  # attributes that a checkpoint holds, each with `variables`
     FEATURES = ("image",)  # of the data that a batch holds; with several data sets side by side, {source: features}
     JUDGED = None  # of several data sets, the one that it is judged on
+    loaded: frozenset[int] | None = None  # of an export: ids of the variables that were in it; None: all are what they are to be
 
     def __init__(self, config: ConfigDict):
         super().__init__(autocast=False)
@@ -151,8 +152,16 @@ class Learner(keras.Model):
 class Perceptive(Learner):
     """A model that looks at images through convolutions, whose features can be probed and traced back to the pixels.
 
-    A subclass has `stages`, and `readings` where it makes more of an image.
+    A subclass has `stages`, names in EYES the network that they are of, and has `readings` where it makes more of an image.
     """
+
+    EYES = "discriminator"
+    RECTIFIED = True  # whether each stage ends with its ReLU, leaky or not
+
+    @property
+    def blind(self) -> bool:
+        """Whether it was loaded from an export which had no network that looks at images."""
+        return self.loaded is not None and any(id(v.value) not in self.loaded for v in getattr(self, self.EYES).variables)
 
     def stages(self) -> Sequence[Callable[[tf.Tensor], tf.Tensor]]:
         """The convolutions with what follows each, as they are when nothing is learnt, one function a level.

@@ -1,7 +1,9 @@
 """Convolutional classifiers: PyTorch's tutorial network, and a deeper one, with augmented training images."""
 
 import dataclasses
+import functools
 import math
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -13,7 +15,7 @@ from holotf import augmentation
 from holotf.errors import require
 from holotf.layers.convolution import Conv2D
 from holotf.layers.normalise import BatchNorm
-from holotf.models.base import make_weights, to_float
+from holotf.models.base import Perceptive, make_weights, to_float
 from holotf.models.classifying import Classifying
 
 LEAST_PX = 16  # of an image: what two 5x5 convolutions and two max-poolings leave something of
@@ -61,9 +63,15 @@ class Block(keras.layers.Layer):
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """[B, H, W, C] -> [B, H', W', filters]."""
-        for i, conv in enumerate(self.convs):
-            x = self.norm(conv(x), training=training) if i == 0 and self.norm else tf.nn.relu(conv(x))
-        return tf.nn.max_pool2d(x, 2, 2, "VALID")
+        for level in range(len(self.convs)):
+            x = self.level(x, level, training)
+        return x
+
+    def level(self, x: tf.Tensor, level: int, training: bool = False) -> tf.Tensor:
+        """One convolution with its norm and ReLU, the last with the max-pooling: [B, H, W, C] -> [B, H', W', filters]."""
+        x = self.convs[level](x)
+        x = self.norm(x, training=training) if level == 0 and self.norm else tf.nn.relu(x)
+        return tf.nn.max_pool2d(x, 2, 2, "VALID") if level == len(self.convs) - 1 else x
 
 
 def _convolution(layout, filters, use_bias):
@@ -120,6 +128,10 @@ class Network(keras.Model):
             x = _dropped(dropout, "channels", x) if i == 1 else x
         return tf.reshape(x, [-1, math.prod(x.shape[1:])])  # [B,H,W,C] -> [B,H*W*C]
 
+    def stages(self) -> list[Callable[[tf.Tensor], tf.Tensor]]:
+        """The convolutions, as `Perceptive.stages` gives them."""
+        return [functools.partial(block.level, level=i) for block in self.blocks for i in range(len(block.convs))]
+
     def told(self, features: tf.Tensor, dropout: dict[str, tf.Tensor] | None = None) -> tf.Tensor:
         """What the dense layers make of these: [B, F] -> logits [B, classes] float32."""
         x = _dropped(dropout, "flat", features)
@@ -132,7 +144,7 @@ def _dropped(dropout, place, x):
     return x * tf.cast(dropout[place], x.dtype) if dropout and place in dropout else x
 
 
-class Classifier(Classifying):
+class Classifier(Perceptive, Classifying):
     """A network that learns labels by cross-entropy.
 
     Args:
@@ -143,6 +155,7 @@ class Classifier(Classifying):
     """
 
     PARTS = ("network", "class_optimizer")  # what a checkpoint holds
+    EYES = "network"
 
     def __init__(self, config: ConfigDict):
         m, kind = config.model, config.train.augmentation
@@ -193,6 +206,10 @@ class Classifier(Classifying):
     def logits(self, images: tf.Tensor) -> tf.Tensor:
         """uint8 [B, H, W, 3] -> [B, classes] float32, without dropout."""
         return self.network(to_float(images))
+
+    def stages(self) -> list[Callable[[tf.Tensor], tf.Tensor]]:
+        """The network's."""
+        return self.network.stages()
 
     def served_variables(self) -> list[keras.Variable]:
         """Those of the network."""

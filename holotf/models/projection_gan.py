@@ -1,5 +1,8 @@
 """The conditional GAN with a projection discriminator (Miyato and Koyama 2018, arXiv 1802.05637), told several labels an image."""
 
+import functools
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 from ml_collections import ConfigDict
@@ -10,7 +13,7 @@ from holotf.layers.convolution import Conv2D, UpConv
 from holotf.layers.enlarge import METHODS, enlarge
 from holotf.layers.normalise import BatchNorm, leaky_relu
 from holotf.layers.spectral import SpectralConv2D, SpectralDense
-from holotf.models.base import make_weights
+from holotf.models.base import Perceptive, make_weights
 from holotf.models.conditional import Conditional
 from holotf.models.dcgan import widths
 
@@ -165,10 +168,8 @@ class Discriminator(keras.Model):
         logits [B]; with reading, labels [B, K]; where only the projection is told labels, pooled [B, C], of which it is one.
         """
         x = images
-        for i, block in enumerate(self.blocks):
-            if self.label_maps and (i == 0 or x.shape[1] == MIDDLE_PX):
-                x = join_maps(x, labels, self.most)
-            x = block(x)
+        for level in range(len(self.blocks)):
+            x = self.level(x, labels, level)
         features = tf.reduce_sum(tf.cast(leaky_relu(x, 0.0), tf.float32), axis=[1, 2])  # [B,C]
         out = {"logits": self.real(features)[:, 0]}
         if self.reading is not None:
@@ -177,6 +178,12 @@ class Discriminator(keras.Model):
             out["logits"] += self.projection(features, labels)
             out |= {} if self.label_maps else {"pooled": features}
         return out
+
+    def level(self, x: tf.Tensor, labels: tf.Tensor, level: int) -> tf.Tensor:
+        """One block, of images or of what the level before gave, with label maps where they join: -> [B, h, w, C]."""
+        if self.label_maps and (level == 0 or x.shape[1] == MIDDLE_PX):
+            x = join_maps(x, labels, self.most)
+        return self.blocks[level](x)
 
 
 def _glorot():
@@ -193,7 +200,7 @@ def _convolution(filters, kernel_size, spectral):
     return Conv2D(filters, kernel_size, kernel_initializer=_glorot())
 
 
-class ProjectionGAN(Conditional):
+class ProjectionGAN(Perceptive, Conditional):
     """These networks on the shared step.
 
     Args:
@@ -202,6 +209,8 @@ class ProjectionGAN(Conditional):
     Raises:
       UserError: a size, a norm or switches that the networks cannot have.
     """
+
+    RECTIFIED = False  # a ReLU is the first of a block and not the last, beside a shortcut that has none
 
     def __init__(self, config: ConfigDict):
         m = config.model
@@ -230,6 +239,14 @@ class ProjectionGAN(Conditional):
         sizes = (m.image_size, len(self.class_names), m.most_labels, m.df)
         label_maps = m.label_maps and not self._reading  # it is not told what it is to read
         return Discriminator(*sizes, m.d_norm, m.projection, label_maps, self._reading)
+
+    def stages(self) -> list[Callable[[tf.Tensor], tf.Tensor]]:
+        """The discriminator's blocks; where it is told labels by maps, that there are none."""
+
+        def stage(x, level):
+            return self.discriminator.level(x, tf.zeros([tf.shape(x)[0], len(self.class_names)]), level)
+
+        return [functools.partial(stage, level=level) for level in range(len(self.discriminator.blocks))]
 
     def draw(self, n: int, seed: tf.Tensor) -> tuple[tf.Tensor]:
         """Latents z ~ N(0, 1), with labels: ([n, Z + K],)."""

@@ -118,6 +118,7 @@ class VAE(Perceptive, Generative):
     """
 
     PARTS = ("encoder", "decoder", "vae_optimizer")  # what a checkpoint holds
+    EYES = "encoder"
 
     def __init__(self, config: ConfigDict):
         super().__init__(config)

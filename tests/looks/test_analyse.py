@@ -7,10 +7,12 @@ from conftest import small_config
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from threadpoolctl import threadpool_limits
 
-from holotf import analyse, looks, models
+from holotf import analyse, looks, models, run_folder
 from holotf.checkpoints import Checkpoints
 from holotf.errors import UserError
-from holotf.evaluators import attributes
+from holotf.evaluators import attributes, inversion
+from holotf.evaluators.subject import Subject
+from holotf.export import export
 
 # Keras saves its variables through NumPy in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning:keras.*")
@@ -60,10 +62,41 @@ def test_what_does_not_fit_is_said(squares, extractor):
     assert analyse.analyse(model, config) == (figures, notes, alarms), "the same seed, the same figures"
 
 
-def test_an_export_is_no_run(tmp_path):
-    (tmp_path / "saved_model.pb").touch()
-    with pytest.raises(UserError, match=r"--workdir=.* is an export, which has not all of the networks: give the folder of"):
-        analyse.run(small_config(), str(tmp_path))
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "endpoints", "blind"),
+    [
+        ({"model.name": "dcgan"}, (), True),
+        ({"model.name": "vae"}, (), False),
+        ({}, (), False),
+        ({}, ("volume", "render"), True),
+    ],
+    ids=["dcgan", "vae", "hologan", "hologan_without_encode"],
+)
+def test_an_export_is_looked_into_as_far_as_it_goes(squares, tmp_path, changes, endpoints, blind):
+    """What it draws is the model's; what needs a network that is not in it is not asked, where it would be an untrained one's."""
+    config = small_config(squares, **changes, **{"analyse.images": 20, "analyse.looks": ("guided", "walks"), "evaluate.photos": 2})
+    model = models.initial(config)
+    for variable in model.served_variables():
+        variable.assign(variable * 1.5 if "float" in variable.dtype else variable)
+    folder = export(model, str(tmp_path / "saved_model"), endpoints=endpoints)
+    assert analyse.run(config, folder) == 0
+    told = json.loads((tmp_path / "saved_model" / "analysis" / "figures.json").read_text())
+    figures = analyse.analyse(model, config)[0]
+    assert told["figures"] == {name: value for name, value in figures.items() if not (blind and name.startswith("guided"))}
+    eyes = f"an export has no {model.EYES}: give the folder of the run" if blind else ""
+    assert told["notes"] == ([f"no guided: {eyes}"] if blind else [])
+    if not changes:
+        asked = inversion.Judge(Subject(run_folder.restore(config, folder), config)).unfit()
+        assert (asked or "").startswith("no inversion: this hologan is an export, which has no discriminator" if blind else "")
+        assert bool(asked) == blind
+
+
+def test_an_export_without_all_of_its_generator_is_none_to_judge(squares, tmp_path):
+    config = small_config(squares)
+    folder = export(models.initial(config), str(tmp_path / "saved_model"), endpoints=("latents", "volume"))
+    with pytest.raises(UserError, match=r"saved_model has no .*generate.*, and not all weights: export it whole"):
+        run_folder.restore(config, folder)
 
 
 @pytest.mark.parametrize(

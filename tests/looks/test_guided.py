@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from conftest import small_config
 
-from holotf import models
+from holotf import analyse, models
 from holotf.evaluators.subject import Subject
 from holotf.looks import guided
 
@@ -46,10 +46,16 @@ def test_half_of_the_gradient_is_counted_in_pixels():
     assert guided.half(gradients) == pytest.approx((1 / 16 + 8 / 16) / 2)
 
 
-@pytest.mark.parametrize("name", ["dcgan", "vae"])
+@pytest.mark.parametrize("name", ["dcgan", "vae", "hologan", "classifier"])
 def test_a_sheet_stands_beside_the_untrained_one(squares, name):
     config, shown = small_config(squares, **{"model.name": name, "analyse.images": 20}), {}
     figures = dict(guided.Look(Subject(models.initial(config), config, shown.update)).run())
     assert figures["guided/half"] == figures["guided/untrained_half"] > 0, "this one was not trained either"
     halves = np.split(shown["guided"][:128], 2, axis=1)
     np.testing.assert_array_equal(*halves)
+
+
+def test_what_has_no_last_relu_is_not_guided(squares):
+    config = small_config(squares, **{"model.name": "projection_gan", "analyse.looks": ("guided",)})
+    notes = analyse.analyse(models.initial(config), config)[1]
+    assert notes == ["no guided: the levels of projection_gan do not end with a ReLU each"]

@@ -11,9 +11,10 @@ from conftest import small_config
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from configs import base, domains_digits
-from holotf import evaluate, losses, models, train
+from holotf import analyse, evaluate, evaluators, losses, models, train
 from holotf.errors import UserError
 from holotf.evaluators import domains as domains_judge
+from holotf.evaluators.subject import Subject
 from holotf.layers.reversal import reverse
 from holotf.models.pixelda import nearest
 
@@ -334,6 +335,24 @@ def test_what_is_seen_or_too_little_is_said(domains, tmp_path):
     metrics, notes, _ = evaluate.evaluate(models.build(config), config)
     assert "domain/a_distance" not in metrics
     assert "no domain/a_distance: it takes 20 images of each domain, of which there are 3 and 3" in notes
+
+
+def test_what_a_network_of_two_domains_learnt_is_looked_into(domains):
+    """On the target's images, as it is judged; and probed, as any network that looks at images is."""
+    settings = {"model.classes": (), "analyse.looks": ("embedding", "guided"), "analyse.images": 20}
+    config = config_of("dann", *domains, **settings, **{"evaluate.probe": str(domains[0])})
+    model = models.initial(config)
+    figures, notes, _ = analyse.analyse(model, config)
+    assert set(figures) == {"embedding/levels_plane", "guided/half", "guided/untrained_half"}
+    assert notes == []
+    config.data.sources.target.dir, config.analyse.attributes = str(domains[1]), ("shape",)
+    with pytest.raises(UserError, match=rf"shape is no ClassLabel of {domains[1]}: use label"):
+        analyse.analyse(model, config)
+    assert "probe/levels_accuracy" in [name for judge in judges(model, config) for name in judge.measures()]
+
+
+def judges(model, config):
+    return evaluators.fitting(evaluators.judges(), Subject(model, config))
 
 
 def test_a_third_data_set_is_refused():

@@ -8,6 +8,8 @@ from conftest import PUBLISHED, small_config
 from holotf import models
 from holotf.models.base import Perceptive, Volumetric, to_float
 
+CLASSIFIER = {"model.name": "classifier"}
+CONDITIONAL = {"model.name": "projection_gan", "model.most_labels": 2}
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3)).astype(np.uint8)
 CASES = {
     "dcgan": {"model.name": "dcgan"},
@@ -15,15 +17,35 @@ CASES = {
     "hologan": {},
     "hologan_published": PUBLISHED,
     "vae": {"model.name": "vae"},
+    "classifier": CLASSIFIER,
+    "classifier_improved": CLASSIFIER | {"model.network": "improved"},
+    "classifier_of_domains": CLASSIFIER | {"model.network": "ganin"},
+    "projection_gan": CONDITIONAL | {"model.label_maps": False},
+    "projection_gan_maps": CONDITIONAL | {"model.label_maps": True},
+    "conditional_hologan": {"model.name": "conditional_hologan"},
+}
+SIDES = {  # of the levels
+    "classifier": [14, 5],
+    "classifier_improved": [32, 16, 16, 8, 8, 4],
+    "classifier_of_domains": [14, 5],
+    "projection_gan": [16, 8, 4, 4],
+    "projection_gan_maps": [16, 8, 4, 4],
 }
 
 
 def head(model, x):
     """What the network that looks at images makes of its last level, and of the images: the same by another way."""
-    x = tf.reshape(x, [len(x), -1])
-    if model.config.model.name == "vae":
-        return tf.split(model.encoder.posterior(x), 2, axis=-1)[0], model.encoder(to_float(IMAGES))[0]
-    return model.discriminator.real(x)[:, 0], model.discriminator(to_float(IMAGES))["logits"]
+    name, flat = model.config.model.name, tf.reshape(x, [len(x), -1])
+    if name == "vae":
+        return tf.split(model.encoder.posterior(flat), 2, axis=-1)[0], model.encoder(to_float(IMAGES))[0]
+    if name == "classifier":
+        return model.network.told(flat), model.logits(IMAGES)
+    if name == "projection_gan":
+        d, nothing = model.discriminator, tf.zeros([len(x), 3])
+        pooled = tf.reduce_sum(tf.nn.relu(x), axis=[1, 2])
+        return d.real(pooled)[:, 0] + d.projection(pooled, nothing), d(to_float(IMAGES), nothing)["logits"]
+    network = model.discriminator.within if name == "conditional_hologan" else model.discriminator
+    return network.real(flat)[:, 0], network(to_float(IMAGES))["logits"]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -31,7 +53,9 @@ def test_the_last_level_is_what_the_verdict_is_made_of(case):
     model = models.initial(small_config(**CASES[case]))
     assert isinstance(model, Perceptive)
     levels = model.levels(IMAGES)
-    assert [level.shape[1] for level in levels] == [16, 8, 4, 2][: len(levels)]
+    assert [level.shape[1] for level in levels] == SIDES.get(case, [16, 8, 4, 2][: len(levels)])
+    if model.RECTIFIED:
+        assert all(float(tf.reduce_mean(tf.nn.relu(-level))) < float(tf.reduce_mean(tf.nn.relu(level))) for level in levels)
     assert all(level.dtype == tf.float32 for level in levels)
     assert all(float(tf.math.reduce_std(level)) > 0 for level in levels)
     np.testing.assert_allclose(*head(model, levels[-1]), rtol=1e-4, atol=1e-6)
