@@ -105,6 +105,31 @@ def judged(folder: Path, config: str, overrides: dict[str, object]) -> dict:
     return result
 
 
+def looked_into(folder: Path, looks: Sequence[str]) -> dict:
+    """Looks inside a run that was judged as `--mode analyse` does, or reads what was found before.
+
+    Args:
+      folder: as `judged` was given it.
+      looks: names of looks.
+
+    Returns:
+      What `judged` returned, with `analysis/...` among the metrics, further notes, and the `looks` taken.
+
+    Raises:
+      SystemExit: it failed; its own message stands above.
+    """
+    record = folder / "result.json"
+    result = json.loads(record.read_text())
+    if missing := tuple(sorted(set(looks) - set(result.get("looks", ())))):
+        _run([sys.executable, "main.py", f"--workdir={folder}", "--mode=analyse", f"--config.analyse.looks={missing!r}"])
+        found = json.loads((folder / "analysis" / "figures.json").read_text())
+        result["metrics"] |= {f"analysis/{name}": value for name, value in found["figures"].items()}
+        result["notes"] += found["notes"]
+        result["looks"] = sorted({*result.get("looks", ()), *missing})
+        files.write_json(record, result)
+    return result
+
+
 def _check_length(folder, kimg):
     """A run's rates fall to its end: neither does a longer one stand for a shorter one, nor is it its beginning."""
     made = folder / run_folder.CONFIG

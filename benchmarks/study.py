@@ -2,6 +2,7 @@
 
     python -m benchmarks.study --config configs/hologan_blocks.py --seeds 3 --roundings 2
     python -m benchmarks.study --config configs/hologan_chairs.py --set model.rgb_skip=False --set train.kimg=32 --name no_skip
+    python -m benchmarks.study --config configs/hologan_blocks.py --looks arithmetic memorisation    # of runs that are there, too
 
 Adversarial training amplifies what parts two runs, be it the seed or the last bit of a product: a figure of one run is an anecdote.
 The second rounding of each seed does without our kernels (`device.native_kernels`), which changes no formula.
@@ -33,6 +34,7 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 (default 3)")
     parser.add_argument("--roundings", type=int, default=2, choices=[1, 2], help="2: each seed with and without our kernels")
+    parser.add_argument("--looks", nargs="+", default=[], metavar="LOOK", help="looks inside each run as --mode analyse does")
     parser.add_argument("--name", help="of the study; its config's if not given")
     parser.add_argument("--known", type=Path, metavar="FILE", help="a table of this config, JSON, whose runs are not done again")
     args = parser.parse_args()
@@ -58,6 +60,8 @@ def main() -> None:
                 run = f"seed-{seed}" + ("-plain" if rounding else "")
                 overrides = dict(args.set) | {"seed": seed, "device.native_kernels": not rounding}
                 results[run] = runs.judged(args.out / "study" / name / run, config, overrides)
+                if args.looks:
+                    results[run] = runs.looked_into(args.out / "study" / name / run, args.looks)
                 write(name, config, dict(args.set), results, args.out)
 
 

@@ -1,5 +1,6 @@
 """What the benchmarks count."""
 
+import ast
 import json
 import subprocess
 import sys
@@ -216,6 +217,29 @@ def test_a_study_goes_on_from_a_table_of_elsewhere(tmp_path, monkeypatch, capsys
     monkeypatch.setattr(runs, "settings", lambda config, overrides: {"train.kimg": 65.0})
     studied()
     assert asked == [("seed-1", False), ("seed-1", True)], "what was found with another config is not what was asked for"
+
+
+def test_a_look_is_taken_once_of_each_run(tmp_path, monkeypatch):
+    """Beside what was judged, and a further one later; what was found stays."""
+    folder, asked = tmp_path / "run", []
+
+    def analysed(command):
+        (looks,) = (word.partition("=")[2] for word in command if word.startswith("--config.analyse.looks="))
+        asked.append(looks)
+        assert f"--workdir={folder}" in command
+        figures = {f"{name}/figure": 0.5 for name in ast.literal_eval(looks)}
+        (folder / "analysis").mkdir(exist_ok=True)
+        (folder / "analysis" / "figures.json").write_text(json.dumps({"figures": figures, "notes": [f"of {looks}"]}))
+        return 1.0
+
+    monkeypatch.setattr(runs, "_run", analysed)
+    runs.take_over(folder, {"metrics": {"kid/mean": 1.0}, "notes": ["judged"]})
+    for looks in (["walks"], ["walks"], ["walks", "arithmetic"]):
+        found = runs.looked_into(folder, looks)
+    assert asked == ["('walks',)", "('arithmetic',)"]
+    assert found == json.loads((folder / "result.json").read_text())
+    assert found["metrics"] == {"kid/mean": 1.0, "analysis/walks/figure": 0.5, "analysis/arithmetic/figure": 0.5}
+    assert found["notes"] == ["judged", "of ('walks',)", "of ('arithmetic',)"]
 
 
 def test_a_run_of_another_length_is_refused(tmp_path, monkeypatch):

@@ -88,7 +88,7 @@ def slices(pictures: np.ndarray, volume: np.ndarray, density: np.ndarray | None)
 
 
 def channels(pictures: np.ndarray, without: np.ndarray, weights: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Two rows for each object: without each of the weightiest channels, and below, where that changes the picture.
+    """Two rows for each object: without each of the weightiest channels, and below, where that changes the picture, and how much.
 
     Args:
       pictures: uint8 [N, H, W, 3].
@@ -103,7 +103,7 @@ def channels(pictures: np.ndarray, without: np.ndarray, weights: np.ndarray, ord
     tiles, captions = [], []
     for i, picture in enumerate(pictures):
         changed = np.abs(without[order, i].astype(np.int16) - picture).max(axis=-1)  # [K,H,W]
-        scale = np.maximum(changed.max(axis=(1, 2), keepdims=True), 1)
+        scale = max(int(changed.max()), 1)  # one for all: alone, a change of one step would look like the greatest
         where = (255 * (1 - changed / scale)).astype(np.uint8)[..., np.newaxis].repeat(3, axis=-1)
         columns = 1 + len(order)
         tiles += [picture[np.newaxis], without[order, i], np.full_like(picture, 255)[np.newaxis], where]

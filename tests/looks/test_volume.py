@@ -44,6 +44,7 @@ def test_channels_are_weighed_by_what_they_paint_and_where(squares):
     where = 255 - tiles[1].astype(int)  # of the object, without channel 0, 1, 2
     assert where[1, :4].min() > 200 > 100 > where[1, 4:].max(), "the upper half"
     assert where[2].sum(axis=0).argmax() == 3, "one column"
+    assert where[1].max() > 3 * where[2].max() > 0, "which paints less"
     assert not where[3].any()
 
 
