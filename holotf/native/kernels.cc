@@ -9,8 +9,10 @@
 // this file are parts of it, one for each kind of kernel, and of nothing else: hence their unnamed namespaces.
 
 #include <cstdint>
+#include <cstdio>
 #include <exception>
 #include <functional>
+#include <memory>
 #include <new>
 #include <numeric>
 #include <stdexcept>
@@ -38,23 +40,38 @@ struct Attributes {
   bool together = false;
 };
 
+// What TensorFlow says of a call.
+class Status {
+ public:
+  Status() = default;
+  Status(const Status&) = delete;
+  ~Status() { TF_DeleteStatus(status_); }
+  operator TF_Status*() const { return status_; }
+  bool ok() const { return TF_GetCode(status_) == TF_OK; }
+  const char* message() const { return TF_Message(status_); }
+
+ private:
+  TF_Status* status_ = TF_NewStatus();
+};
+
 void* create(TF_OpKernelConstruction* context) {
   auto* a = new Attributes;
-  TF_Status* status = TF_NewStatus();
-  auto integer = [&](const char* name, int64_t* to) {
-    if (TF_OpKernelConstruction_HasAttr(context, name, status)) TF_OpKernelConstruction_GetAttrInt64(context, name, to, status);
+  Status status;
+  auto read = [&](const char* name, auto get, auto* to) {
+    const bool has = TF_OpKernelConstruction_HasAttr(context, name, status);
+    if (status.ok() && has) get(context, name, to, status);
+    if (!status.ok()) TF_OpKernelConstruction_Failure(context, status);
   };
-  auto real = [&](const char* name, float* to) {
-    if (TF_OpKernelConstruction_HasAttr(context, name, status)) TF_OpKernelConstruction_GetAttrFloat(context, name, to, status);
-  };
-  TF_OpKernelConstruction_GetAttrType(context, "T", &a->type, status);
-  integer("kernel", &a->kernel), integer("stride", &a->stride), integer("pad", &a->pad), integer("threads", &a->threads);
-  real("epsilon", &a->epsilon), real("slope", &a->slope);
-  if (unsigned char on; TF_OpKernelConstruction_HasAttr(context, "together", status)) {
-    TF_OpKernelConstruction_GetAttrBool(context, "together", &on, status);
-    a->together = on;
-  }
-  TF_DeleteStatus(status);
+  unsigned char together = false;
+  read("T", TF_OpKernelConstruction_GetAttrType, &a->type);
+  read("kernel", TF_OpKernelConstruction_GetAttrInt64, &a->kernel);
+  read("stride", TF_OpKernelConstruction_GetAttrInt64, &a->stride);
+  read("pad", TF_OpKernelConstruction_GetAttrInt64, &a->pad);
+  read("threads", TF_OpKernelConstruction_GetAttrInt64, &a->threads);
+  read("epsilon", TF_OpKernelConstruction_GetAttrFloat, &a->epsilon);
+  read("slope", TF_OpKernelConstruction_GetAttrFloat, &a->slope);
+  read("together", TF_OpKernelConstruction_GetAttrBool, &together);
+  a->together = together;
   return a;
 }
 
@@ -74,26 +91,22 @@ std::string text(const std::vector<int64_t>& shape) {
 // The inputs and outputs of one call; frees them when it ends.
 class Call {
  public:
-  explicit Call(TF_OpKernelContext* context) : context_(context), status_(TF_NewStatus()) {
+  explicit Call(TF_OpKernelContext* context) : context_(context) {
     for (int i = 0; i < TF_NumInputs(context); ++i) {
       TF_Tensor* tensor = nullptr;
       TF_GetInput(context, i, &tensor, status_);
-      inputs_.push_back(tensor);
+      inputs_.emplace_back(tensor);
+      if (!status_.ok()) throw std::runtime_error("input " + std::to_string(i) + ": " + status_.message());
     }
-  }
-  Call(const Call&) = delete;
-  ~Call() {
-    for (auto* tensor : inputs_) TF_DeleteTensor(tensor);
-    for (auto* tensor : outputs_) TF_DeleteTensor(tensor);
-    TF_DeleteStatus(status_);
   }
   template <typename T>
   const T* in(int i) const {
-    return static_cast<const T*>(TF_TensorData(inputs_[i]));
+    return static_cast<const T*>(TF_TensorData(inputs_[i].get()));
   }
   std::vector<int64_t> shape(int i) const {
-    std::vector<int64_t> dims(TF_NumDims(inputs_[i]));
-    for (size_t k = 0; k < dims.size(); ++k) dims[k] = TF_Dim(inputs_[i], k);
+    const TF_Tensor* tensor = inputs_[i].get();
+    std::vector<int64_t> dims(TF_NumDims(tensor));
+    for (size_t k = 0; k < dims.size(); ++k) dims[k] = TF_Dim(tensor, k);
     return dims;
   }
   void expect(int i, const std::vector<int64_t>& dims) const {
@@ -105,15 +118,20 @@ class Call {
     for (int64_t d : dims) bytes *= d;
     const auto type = sizeof(T) == 4 ? TF_FLOAT : TF_BFLOAT16;
     TF_Tensor* tensor = TF_AllocateOutput(context_, outputs_.size(), type, dims.data(), dims.size(), bytes, status_);
-    if (TF_GetCode(status_) != TF_OK || !tensor) throw std::bad_alloc();
-    outputs_.push_back(tensor);
-    return static_cast<T*>(TF_TensorData(outputs_.back()));
+    outputs_.emplace_back(tensor);
+    if (!status_.ok() || !tensor) throw std::bad_alloc();
+    return static_cast<T*>(TF_TensorData(tensor));
   }
 
  private:
+  struct Delete {
+    void operator()(TF_Tensor* tensor) const { TF_DeleteTensor(tensor); }
+  };
+  using Tensor = std::unique_ptr<TF_Tensor, Delete>;
+
   TF_OpKernelContext* context_;
-  TF_Status* status_;
-  std::vector<TF_Tensor*> inputs_, outputs_;
+  Status status_;
+  std::vector<Tensor> inputs_, outputs_;
 };
 
 // Of x [B, ..., C], scale and shift: [C] or [B, C].
@@ -391,15 +409,14 @@ void compute(void* attributes, TF_OpKernelContext* context) {
     code = TF_INTERNAL, message = error.what();
   }
   if (code == TF_OK) return;
-  TF_Status* status = TF_NewStatus();
+  Status status;
   TF_SetStatus(status, code, ("holotf: " + message).c_str());
   TF_OpKernelContext_Failure(context, status);
-  TF_DeleteStatus(status);
 }
 
 void add_op(const char* name, std::vector<const char*> inputs, std::vector<const char*> outputs, std::vector<const char*> attributes,
             void (*run)(void*, TF_OpKernelContext*), const char* types = "T: {float, bfloat16}") {
-  TF_Status* status = TF_NewStatus();
+  Status status;
   TF_OpDefinitionBuilder* op = TF_NewOpDefinitionBuilder(name);
   for (auto* spec : inputs) TF_OpDefinitionBuilderAddInput(op, spec);
   for (auto* spec : outputs) TF_OpDefinitionBuilderAddOutput(op, spec);
@@ -408,8 +425,8 @@ void add_op(const char* name, std::vector<const char*> inputs, std::vector<const
   for (auto* spec : attributes) TF_OpDefinitionBuilderAddAttr(op, spec);
   TF_OpDefinitionBuilderSetShapeInferenceFunction(op, &TF_ShapeInferenceContextSetUnknownShape);  // Python sets them
   TF_RegisterOpDefinition(op, status);
-  TF_RegisterKernelBuilder(name, TF_NewKernelBuilder(name, "CPU", &create, run, &destroy), status);
-  TF_DeleteStatus(status);
+  if (status.ok()) TF_RegisterKernelBuilder(name, TF_NewKernelBuilder(name, "CPU", &create, run, &destroy), status);
+  if (!status.ok()) std::fprintf(stderr, "holotf: %s cannot be registered: %s\n", name, status.message());
 }
 
 __attribute__((constructor)) void add_ops() {
