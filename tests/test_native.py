@@ -1,6 +1,7 @@
 """Our kernels against the operations they stand for; and that the project does without them where it must."""
 
 import concurrent.futures
+import contextlib
 import functools
 import hashlib
 import os
@@ -8,11 +9,13 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import ROOT, compiler_with, run
+from nursery import Program
 
 from benchmarks import measure
 from holotf import native
@@ -377,3 +380,58 @@ def test_a_compiler_that_is_missing_or_refuses_stops_nothing(tmp_path, compiler,
     assert (said, libraries) == ("1.0 False", [])
     assert error.startswith(message)
     assert len(error.splitlines()) == 1
+
+
+def compiler_that(does, folder, version="1"):
+    """A command that says which version it is, and in place of compiling does something to its last argument, the library."""
+    path = folder / "compiler"
+    path.write_text(f'#!/bin/sh\ncase "$*" in *--version) echo {version};; *) for target; do :; done; {does};; esac\n')
+    path.chmod(0o700)
+    return str(path)
+
+
+def test_a_library_is_found_again_by_all_that_made_it(tmp_path, monkeypatch):
+    """Built once; anew, beside it, with another compiler, C library, processor, TensorFlow, flag or source."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(native, "_loaded", lambda path: path)
+    compiler = [compiler_that('echo built >> "$target"', tmp_path)]
+    found = [native._library(compiler)]
+    assert native._library(compiler) == found[0]
+    changes = [
+        lambda patch: compiler_that('echo built >> "$target"', tmp_path, version="2"),
+        lambda patch: patch.setattr(native.platform, "libc_ver", lambda: ("another", "0")),
+        lambda patch: patch.setattr(native, "_processor", lambda: "another"),
+        lambda patch: patch.setattr(tf, "__version__", "0"),
+        lambda patch: patch.setattr(native, "_FLAGS", (*native._FLAGS, "-g")),
+        lambda patch: patch.setattr(native, "_SOURCE", tmp_path / "kernels.cc"),
+    ]
+    (tmp_path / "kernels.cc").write_text("// another")
+    for change in changes:
+        with monkeypatch.context() as patch:
+            change(patch)
+            found.append(native._library(compiler))
+    assert len(set(found)) == len(found) == len(list((tmp_path / "holotf").glob("*.so")))
+
+
+@needs_kernels
+def test_two_may_build_at_once(tmp_path):
+    """Each in a process of its own; both have the whole library in the end, and one of it is kept."""
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8")
+    built = re.search(r"/\S*/kernels-\w+-\w+\.so", maps)[0]
+    compiler = compiler_that(f'head -c 9999 {built} > "$target"; sleep 2; cat {built} > "$target"', tmp_path)
+    (tmp_path / "program.py").write_text(PROGRAM)
+    with contextlib.ExitStack() as stack:
+        both = [Program(["program.py"], tmp_path, CXX=compiler, XDG_CACHE_HOME=str(tmp_path)) for _ in range(2)]
+        found = [stack.enter_context(program).communicate(300) for program in both]
+    assert [(said.strip(), error) for said, error in found] == [("1.0 True", "")] * 2
+    (library,) = (tmp_path / "holotf").glob("*.so")
+    assert library.read_bytes() == Path(built).read_bytes()
+
+
+def test_without_a_home_there_is_no_cache(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(native.Path, "home", no_home)
+    assert native._cache() is None

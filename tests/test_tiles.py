@@ -162,6 +162,36 @@ def test_what_a_kernel_cannot_work_on_is_said_and_not_read_beyond(op, inputs, me
         getattr(native.kernels(), f"holotf_{op}")(**tensors, kernel=4, stride=2, pad=1, threads=2)
 
 
+@pytest.mark.parametrize(
+    ("op", "inputs", "message"),
+    [
+        ("winograd_spread", {"x": (2, 4, 4, 8), "weights": (4, 4, 8, 5), "bias": (5,)}, r"input 1 is \[4,4,8,5\], not \[4,4,5,8\]"),
+        ("winograd_spread", {"x": (2, 4, 3, 8), "weights": (4, 4, 5, 8), "bias": (5,)}, r"\[2,4,3,8\] cannot be parted by 2"),
+        ("winograd_spread", {"x": (2, 4, 4, 8), "weights": (4, 4, 5, 8), "bias": (2, 5)}, r"a bias is \[2,5\], not \[N\]"),
+        ("winograd_gather", {"x": (2, 4, 4, 8), "weights": (4, 4, 5, 8), "bias": (5,)}, r"input 1 is \[4,4,5,8\], not \[4,4,8,5\]"),
+        ("winograd_gather", {"x": (2, 4, 6, 8), "weights": (4, 4, 8, 5), "bias": (5,)}, r"\[2,4,6,8\] cannot be parted by 4"),
+        ("winograd_gather", {"x": (2, 8), "weights": (4, 4, 8, 5), "bias": (5,)}, r"not of one to three dimensions"),
+        ("winograd_filter", {"large": (2, 4, 4, 8), "small": (3, 2, 2, 5)}, r"input 1 is \[3,2,2,5\], not \[2,2,2,5\]"),
+        ("winograd_filter", {"large": (2, 4, 4, 8), "small": (2, 2, 5)}, r"input 1 is \[2,2,5\], not \[2,2,2,5\]"),
+        ("enlarge", {"x": (2, 4, 4, 8), "weights": (4, 4, 5, 8), "bias": (5,)}, r"input 1 is \[4,4,5,8\], not \[3,3,5,8\]"),
+        ("differences", {"large": (2, 4, 5, 8)}, r"\[2,4,5,8\] cannot be parted by stride 2"),
+        ("differences", {"large": (2, 8)}, r"not of one to three dimensions"),
+        ("sums", {"x": (8,)}, r"x is \[8\], not \[B, ..., C\]"),
+    ],
+)
+def test_fewer_products_of_what_does_not_fit_are_none(op, inputs, message):
+    run = getattr(native.kernels(), f"holotf_{op}", None)
+    if run is None:
+        pytest.skip("tiles do without it")
+    of_bfloat16 = op in ("enlarge", "differences", "sums")
+    tensors = {
+        name: tf.zeros(shape, tf.bfloat16 if of_bfloat16 and name in ("x", "large") else tf.float32)
+        for name, shape in inputs.items()
+    }
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        run(**tensors, threads=2)
+
+
 @pytest.mark.parametrize("outputs", [7, 70])
 @pytest.mark.parametrize(("space", "inputs"), [((5, 6), 9), ((4, 3, 5), 40), ((1, 7), 530), ((16, 9), 33)])
 def test_enlarging_and_convolving(space, inputs, outputs):

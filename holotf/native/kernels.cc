@@ -321,7 +321,7 @@ void winograd_op(const Attributes& a, Call& call) {
   int64_t small[3] = {1, 1, 1}, large[3] = {1, 1, 1};
   for (int64_t i = 1; i <= axes; ++i) {
     const int64_t parts = way == Way::enlarge ? 1 : way == Way::spread ? 2 : 4;
-    require(shape[i] % parts == 0, text(shape) + " cannot be parted by " + std::to_string(parts));
+    require(shape[i] % parts == 0, text(call.shape(0)) + " cannot be parted by " + std::to_string(parts));
     small[2 - axes + i] = to_large ? shape[i] : shape[i] / 2;
     large[2 - axes + i] = 2 * small[2 - axes + i];
     shape[i] = (to_large ? large : small)[2 - axes + i];
@@ -367,7 +367,7 @@ void differences_op(const Attributes& a, Call& call) {  // [B, 2 d..., C]
   const int64_t axes = axes_of(shape), channels = shape.back();
   int64_t small[3];
   for (int64_t i = 0; i < axes; ++i) {
-    require(shape[1 + i] % 2 == 0, text(shape) + " cannot be parted by stride 2");
+    require(shape[1 + i] % 2 == 0, text(call.shape(0)) + " cannot be parted by stride 2");
     small[i] = shape[1 + i] /= 2;
   }
   const int64_t given = axes == 1 ? 3 : axes == 2 ? 9 : 27, batch = shape[0];
