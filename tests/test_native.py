@@ -418,11 +418,16 @@ def test_two_may_build_at_once(tmp_path):
     """Each in a process of its own; both have the whole library in the end, and one of it is kept."""
     maps = Path("/proc/self/maps").read_text(encoding="utf-8")
     built = re.search(r"/\S*/kernels-\w+-\w+\.so", maps)[0]
-    compiler = compiler_that(f'head -c 9999 {built} > "$target"; sleep 2; cat {built} > "$target"', tmp_path)
+    (begun := tmp_path / "begun").mkdir()
+    together = f'mktemp {begun}/XXXXX; until [ "$(ls {begun} | wc -l)" = 2 ]; do sleep 0.1; done'
+    slowly = f'for i in $(seq 2000); do head -c 9999 {built} > "$target"; done'  # while the other ends
+    half = f'if mkdir {tmp_path}/first; then head -c 9999 {built} > "$target"; sleep 1; else {slowly}; fi'
+    compiler = compiler_that(f'{together}; {half}; cat {built} > "$target"', tmp_path)
     (tmp_path / "program.py").write_text(PROGRAM)
     with contextlib.ExitStack() as stack:
-        both = [Program(["program.py"], tmp_path, CXX=compiler, XDG_CACHE_HOME=str(tmp_path)) for _ in range(2)]
-        found = [stack.enter_context(program).communicate(300) for program in both]
+        programs = [Program([str(tmp_path / "program.py")], ROOT, CXX=compiler, XDG_CACHE_HOME=str(tmp_path)) for _ in range(2)]
+        found = [stack.enter_context(program).communicate(300) for program in programs]
+    assert len(list(begun.iterdir())) == 2
     assert [(said.strip(), error) for said, error in found] == [("1.0 True", "")] * 2
     (library,) = (tmp_path / "holotf").glob("*.so")
     assert library.read_bytes() == Path(built).read_bytes()
