@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from holotf import card, evaluators, features, files, pictures
 from holotf.errors import UserError, require
 from holotf.evaluators.subject import Subject
-from holotf.models.base import Learner
+from holotf.models.base import Learner, Turnable
 from holotf.run_folder import restore
 
 
@@ -73,12 +73,17 @@ def was_judged(workdir: str, images: int) -> bool:
 def check_best(model: Learner, config: ConfigDict) -> None:
     """Finds out before a training that evaluates whether it can: `evaluate.best` measured, with its model, data and extractor.
 
+    Real turntables are drawn here, where they are not there.
+
     Raises:
       UserError: it cannot.
     """
     features.check_weights(config.evaluate.extractor)
-    asked = evaluators.fitting(evaluators.judges(), Subject(model, config))
+    subject = Subject(model, config)
+    asked = evaluators.fitting(evaluators.judges(), subject)
     _check_best(config, [name for judge in asked for name in judge.measures()])
+    if isinstance(model, Turnable):
+        _ = subject.turntables
 
 
 def _check_best(config, can):

@@ -131,6 +131,8 @@ def test_a_best_that_cannot_be_measured_is_said_before_the_training(config, tmp_
     [
         ("probe", "/none", r"evaluate.probe='/none' is no data set"),
         ("extractor", "inception:none.h5", r"'none.h5' is not a file; set"),
+        ("turntables", "blocks --size 16 --turntable 4 --count 12 --workers 0", r" draws 16 px: add --size 32"),
+        ("turntables", "blocks --turntable 5 --count 12 --workers 0", r"evaluate.turntables=.*--turntable"),
     ],
 )
 def test_what_an_evaluation_would_lack_is_said_before_the_training(config, tmp_path, key, value, message):
