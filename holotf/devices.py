@@ -8,11 +8,24 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 from holotf import native
-from holotf.errors import UserError
+from holotf.errors import UserError, require
 
 STRATEGIES = ("auto", "one", "mirrored", "multi_worker")
 PRECISIONS = ("float32", "mixed_bfloat16")
 XLA = ("auto", "on", "off")
+MOST_THREADS = 1024  # TensorFlow starts as many as it is told
+
+
+def check(device: ConfigDict) -> None:
+    """Finds what is wrong with `config.device`.
+
+    Raises:
+      UserError: a precision or a way to compile that is not there, or a number of threads that makes no sense.
+    """
+    require(device.precision in PRECISIONS, "device.precision", device.precision, " or ".join(PRECISIONS))
+    require(device.strategy in STRATEGIES, "device.strategy", device.strategy, "auto, one, mirrored or multi_worker")
+    require(device.xla in XLA, "device.xla", device.xla, "auto, on or off")
+    require(0 <= device.threads <= MOST_THREADS, "device.threads", device.threads, f"0 (TensorFlow's choice) to {MOST_THREADS}")
 
 
 def configure(device: ConfigDict) -> None:
@@ -22,12 +35,9 @@ def configure(device: ConfigDict) -> None:
       device: `config.device`.
 
     Raises:
-      UserError: a precision that is not there, or a negative number of threads.
+      UserError: as `check`.
     """
-    if device.precision not in PRECISIONS:
-        raise UserError(f"device.precision={device.precision!r}: use float32 or mixed_bfloat16")
-    if device.threads < 0:
-        raise UserError(f"device.threads={device.threads}: use 0 for TensorFlow's choice, or a positive number")
+    check(device)
     keras.mixed_precision.set_dtype_policy(device.precision)
     native.switch(device.native_kernels and device.xla != "on")  # XLA cannot look into our kernels
     if not tf.config.list_physical_devices("GPU"):
@@ -51,12 +61,7 @@ def strategy(device: ConfigDict) -> tf.distribute.Strategy:
 
     Args:
       device: `config.device`; "auto" mirrors over several GPUs where there are several, "multi_worker" reads TF_CONFIG.
-
-    Raises:
-      UserError: a strategy that is not there.
     """
-    if device.strategy not in STRATEGIES:
-        raise UserError(f"device.strategy={device.strategy!r}: use auto, one, mirrored or multi_worker")
     kind = device.strategy
     if kind == "auto":
         kind = "mirrored" if len(tf.config.list_logical_devices("GPU")) > 1 else "one"
@@ -80,10 +85,8 @@ def compiled(device: ConfigDict, replicas: int, step: Callable) -> Callable:
       step: function of a batch, and of options that are Python values.
 
     Raises:
-      UserError: a choice that is not there, or "on" with several replicas.
+      UserError: "on" with several replicas.
     """
-    if device.xla not in XLA:
-        raise UserError(f"device.xla={device.xla!r}: use auto, on or off")
     if device.xla == "on" and replicas > 1:
         raise UserError(f"device.xla='on' with {replicas} replicas: use auto or off, since the step exchanges gradients midway")
     if device.xla == "off" or (device.xla == "auto" and (replicas > 1 or not tf.config.list_physical_devices("GPU"))):

@@ -12,11 +12,11 @@ from conftest import small_config
 
 import configs
 from configs import base
-from holotf import evaluate, generate, models, run_folder
+from holotf import analyse, devices, evaluate, generate, models, run_folder, serve
 from holotf.errors import UserError
 
 EXAMPLES = int(os.environ.get("HOLOTF_EXAMPLES", "4"))  # of each model; more on demand
-SECTIONS = ("model", "loss", "optim", "train", "views", "generate", "evaluate")
+SECTIONS = ("model", "loss", "optim", "train", "views", "generate", "evaluate", "analyse", "serve", "device")
 # What the drawn values stand for is left to the name: where a path or a name is wanted, any text is tried.
 NUMBERS = {
     int: st.sampled_from([-(2**70), -1, 0, 1, 2, 3, 7]),
@@ -50,6 +50,9 @@ def test_a_model_is_built_or_one_line_names_the_field(name):
         try:
             generate.check(config.generate)
             evaluate.check(config.evaluate)
+            analyse.check(config)
+            serve.check(config.serve)
+            devices.check(config.device)
             models.build(config)
         except UserError as error:
             said = str(error)

@@ -42,11 +42,12 @@ def test_on_a_cpu_and_between_replicas_a_step_stays_as_it_is(xla, replicas):
 @pytest.mark.parametrize(
     ("name", "value", "call", "message"),
     [
-        ("xla", "maybe", lambda d: devices.compiled(d, 1, step), r"device.xla='maybe': use auto, on or off"),
+        ("xla", "maybe", devices.configure, r"device.xla='maybe': use auto, on or off"),
         ("xla", "on", lambda d: devices.compiled(d, 2, step), r"device.xla='on' with 2 replicas: use auto or off"),
         ("precision", "float16", devices.configure, r"device.precision='float16': use float32 or mixed_bfloat16"),
-        ("threads", -1, devices.configure, r"device.threads=-1: use 0 for TensorFlow's choice"),
-        ("strategy", "tpu", devices.strategy, r"device.strategy='tpu': use auto, one, mirrored or multi_worker"),
+        ("threads", -1, devices.configure, r"device.threads=-1: use 0 \(TensorFlow's choice\) to 1024"),
+        ("threads", 10**8, devices.configure, r"device.threads=100000000: use 0 \(TensorFlow's choice\) to 1024"),
+        ("strategy", "tpu", devices.configure, r"device.strategy='tpu': use auto, one, mirrored or multi_worker"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(name, value, call, message):
