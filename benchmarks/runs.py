@@ -116,15 +116,17 @@ def looked_into(folder: Path, looks: Sequence[str]) -> dict:
       What `judged` returned, with `analysis/...` among the metrics, further notes, and the `looks` taken.
 
     Raises:
-      SystemExit: it failed; its own message stands above.
+      SystemExit: it failed, and its own message stands above; or the run is another place's, known by its figures alone.
     """
     record = folder / "result.json"
     result = json.loads(record.read_text())
     if missing := tuple(sorted(set(looks) - set(result.get("looks", ())))):
+        if not (folder / run_folder.CONFIG).exists():
+            raise SystemExit(f"{folder}: of this run there are the figures alone (--known), and no look inside: leave out --looks")
         _run([sys.executable, "main.py", f"--workdir={folder}", "--mode=analyse", f"--config.analyse.looks={missing!r}"])
         found = json.loads((folder / "analysis" / "figures.json").read_text())
         result["metrics"] |= {f"analysis/{name}": value for name, value in found["figures"].items()}
-        result["notes"] += found["notes"]
+        result["notes"] += [note for note in found["notes"] if note not in result["notes"]]
         result["looks"] = sorted({*result.get("looks", ()), *missing})
         files.write_json(record, result)
     return result

@@ -19,9 +19,10 @@ import statistics
 from pathlib import Path
 
 from benchmarks import measure, runs
-from holotf import evaluators
+from holotf import evaluators, looks
 
-SMALLER_IS_BETTER = {name for name, better in evaluators.better().items() if better is min} | {"train_s"}
+BETTER = evaluators.better() | {f"analysis/{name}": side for look in looks.looks().values() for name, side in look.BETTER.items()}
+SMALLER_IS_BETTER = {name for name, better in BETTER.items() if better is min} | {"train_s"}
 ERRORS = re.compile(r".*(_mae_deg|_median_deg|_spread_deg|_shift_deg|flip_share|/kid/\d+)")  # that no judge calls better or worse
 
 
@@ -34,7 +35,8 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 (default 3)")
     parser.add_argument("--roundings", type=int, default=2, choices=[1, 2], help="2: each seed with and without our kernels")
-    parser.add_argument("--looks", nargs="+", default=[], metavar="LOOK", help="looks inside each run as --mode analyse does")
+    inside = {"choices": looks.names(), "metavar": "LOOK"}
+    parser.add_argument("--looks", nargs="+", default=[], **inside, help="inside each run, as --mode analyse takes them")
     parser.add_argument("--name", help="of the study; its config's if not given")
     parser.add_argument("--known", type=Path, metavar="FILE", help="a table of this config, JSON, whose runs are not done again")
     args = parser.parse_args()

@@ -20,7 +20,7 @@ def check(device: ConfigDict) -> None:
     """Finds what is wrong with `config.device`.
 
     Raises:
-      UserError: a precision or a way to compile that is not there, or a number of threads that makes no sense.
+      UserError: a precision, a strategy or a way to compile that is not there, or a number of threads that makes no sense.
     """
     require(device.precision in PRECISIONS, "device.precision", device.precision, " or ".join(PRECISIONS))
     require(device.strategy in STRATEGIES, "device.strategy", device.strategy, "auto, one, mirrored or multi_worker")

@@ -70,10 +70,10 @@ def was_judged(workdir: str, images: int) -> bool:
         return any(line.startswith(f'{{"images": {images},') for line in file)
 
 
-def check_best(model: Learner, config: ConfigDict) -> None:
+def check_best(model: Learner, config: ConfigDict, chief: bool = True) -> None:
     """Finds out before a training that evaluates whether it can: `evaluate.best` measured, with its model, data and extractor.
 
-    Real turntables are drawn here, where they are not there.
+    The chief of several workers draws the real turntables here, where they are not there.
 
     Raises:
       UserError: it cannot.
@@ -82,7 +82,7 @@ def check_best(model: Learner, config: ConfigDict) -> None:
     subject = Subject(model, config)
     asked = evaluators.fitting(evaluators.judges(), subject)
     _check_best(config, [name for judge in asked for name in judge.measures()])
-    if isinstance(model, Turnable):
+    if chief and isinstance(model, Turnable):
         _ = subject.turntables
 
 

@@ -64,6 +64,10 @@ def export(model: Learner, folder: str, workdir: str | None = None, replace: boo
     if not replace:
         _check_free(folder)
     module, signatures = servable.only(endpoints, *model.servable())
+    if model.loaded is not None and any(id(variable) not in model.loaded for variable in module.vars):
+        raise UserError(
+            f"{workdir or 'the model'} is an export of some endpoints, without the weights of others: give the folder of the run"
+        )
     try:
         with files.new_folder(folder, replace) as temporary:
             tf.saved_model.save(module, temporary, signatures)

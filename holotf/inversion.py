@@ -82,9 +82,7 @@ def impossible(model: Learner) -> str | None:
     name = model.config.model.name
     if not (isinstance(model, Turnable) and isinstance(model, Perceptive) and isinstance(model, GAN)):
         return f"model.name={name!r} reads no latents off images: only a model such as hologan turns them"
-    if model.blind:
-        return f"this {name} is an export, which has no {model.EYES} to read latents off images: give the folder of the run"
-    return None
+    return model.blind
 
 
 def turned(model: Turnable, path: str, frames: int, folder: str, steps: int = STEPS) -> list[str]:

@@ -1,5 +1,6 @@
 """The folder of a run: what made it, and the model that lies in it."""
 
+import contextlib
 import datetime
 import fnmatch
 import functools
@@ -21,7 +22,7 @@ import holotf
 from holotf import data, devices, files, models, native, servable
 from holotf.checkpoints import Checkpoints
 from holotf.errors import UserError, brief
-from holotf.models.base import Learner
+from holotf.models.base import Learner, Perceptive
 
 CONFIG = "config.json"
 FOLDERS = ("checkpoints", "events", "pictures", "analysis", "saved_model", "best")  # what a run makes in its own
@@ -253,13 +254,14 @@ def _load_export(model, folder):
     except Exception as error:  # a damaged one makes TensorFlow and protobuf raise whatever it makes them raise
         raise UserError(f"{folder} cannot be loaded ({brief(error)}): export it again, or give another --workdir") from error
     module, signatures = model.servable()
-    missing = signatures.keys() - {"serving_default", *names}
-    if missing and len(found) != len(module.vars):  # `export.endpoints`: the weights of these alone are there
-        default = signatures["serving_default"].get_concrete_function().variables
-        module, _ = servable.only([name for name in names if name in signatures], module, signatures)
-        if not {id(v) for v in default} <= {id(v) for v in module.vars}:
-            raise UserError(f"{folder} has no {', '.join(sorted(missing))}, and not all weights: export it whole")
     wanted = module.vars
+    if len(found) != len(wanted) and not signatures.keys() <= {"serving_default", *names}:  # `export.endpoints`
+        wanted = servable.only([name for name in names if name in signatures], module, signatures)[0].vars
+        eyes = getattr(model, model.EYES).variables if isinstance(model, Perceptive) else ()
+        if {id(v) for v in module.vars} - {id(v) for v in wanted} - {id(v.value) for v in eyes}:
+            raise UserError(
+                f"{folder} has the endpoints {', '.join(sorted(names))} alone, and not all weights: give the run's folder"
+            )
     shapes = ([tuple(v.shape) for v in variables] for variables in (wanted, found))
     for i, (here, there) in enumerate(itertools.zip_longest(*shapes)):
         if here != there:
@@ -270,3 +272,6 @@ def _load_export(model, folder):
     for mine, theirs in zip(wanted, found, strict=True):
         mine.assign(theirs)
     model.loaded = frozenset(map(id, wanted))
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, OverflowError):  # of a card that is not there, or damaged
+        told = json.loads(Path(folder, "card.json").read_text(encoding="utf-8"))
+        model.iteration.assign(told["training"]["iteration"])

@@ -57,7 +57,7 @@ def train(config: ConfigDict, workdir: str) -> int:
         model = models.initial(config)
     generate.check_labels(model)
     if config.evaluate.kimg > 0:
-        evaluate.check_best(model, config)
+        evaluate.check_best(model, config, chief=worker == 0)
     data.check(sources, model.FEATURES, config.model.image_size, batch_size)
     with locked(workdir, active=worker == 0):
         checkpoints, pending = Checkpoints(model, workdir, config.train.keep_checkpoints, chief=worker == 0), []

@@ -229,11 +229,15 @@ def test_a_look_is_taken_once_of_each_run(tmp_path, monkeypatch):
         assert f"--workdir={folder}" in command
         figures = {f"{name}/figure": 0.5 for name in ast.literal_eval(looks)}
         (folder / "analysis").mkdir(exist_ok=True)
-        (folder / "analysis" / "figures.json").write_text(json.dumps({"figures": figures, "notes": [f"of {looks}"]}))
+        notes = ["judged", f"of {looks}"]
+        (folder / "analysis" / "figures.json").write_text(json.dumps({"figures": figures, "notes": notes}))
         return 1.0
 
     monkeypatch.setattr(runs, "_run", analysed)
     runs.take_over(folder, {"metrics": {"kid/mean": 1.0}, "notes": ["judged"]})
+    with pytest.raises(SystemExit, match=r"run: of this run there are the figures alone \(--known\), and no look inside"):
+        runs.looked_into(folder, ["walks"])
+    (folder / "config.json").touch()
     for looks in (["walks"], ["walks"], ["walks", "arithmetic"]):
         found = runs.looked_into(folder, looks)
     assert asked == ["('walks',)", "('arithmetic',)"]
@@ -269,7 +273,8 @@ def test_the_worst_of_an_error_is_the_greatest():
     ):
         found = study.summary(metric, values)
         assert (found["worst"], found["best"], found["worst run"]) == ("9", "1", "b"), metric
-    for metric in ("diversity", "pose/elevation_correlation", "labels/test/class/red cube"):
+    assert study.summary("analysis/walks/linear_largest_step", values)["worst run"] == "b"
+    for metric in ("diversity", "pose/elevation_correlation", "labels/test/class/red cube", "analysis/memorisation/pixels_ct"):
         assert study.summary(metric, values)["worst run"] == "a", metric
 
 

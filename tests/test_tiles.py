@@ -180,9 +180,9 @@ def test_what_a_kernel_cannot_work_on_is_said_and_not_read_beyond(op, inputs, me
     ],
 )
 def test_fewer_products_of_what_does_not_fit_are_none(op, inputs, message):
-    run = getattr(native.kernels(), f"holotf_{op}", None)
-    if run is None:
+    if op == "enlarge" and native.kernels().convolutions == "tiles":
         pytest.skip("tiles do without it")
+    run = getattr(native.kernels(), f"holotf_{op}")
     of_bfloat16 = op in ("enlarge", "differences", "sums")
     tensors = {
         name: tf.zeros(shape, tf.bfloat16 if of_bfloat16 and name in ("x", "large") else tf.float32)

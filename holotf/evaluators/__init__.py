@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from holotf import discovery
 from holotf.evaluators.subject import Subject
-from holotf.models.base import Generative, Perceptive
+from holotf.models.base import Generative
 
 
 class Evaluator:
@@ -67,9 +67,6 @@ def fitting(questions: dict[str, type[Evaluator]], subject: Subject) -> Iterator
     for name, question in questions.items():
         if not isinstance(subject.model, question.MODEL):
             subject.note(f"no {name}: it takes a model that is {question.MODEL.__name__}, and {subject.config.model.name} is not")
-            continue
-        if issubclass(question.MODEL, Perceptive) and subject.model.blind:
-            subject.note(f"no {name}: an export has no {subject.model.EYES}: give the folder of the run")
             continue
         if question.ONE_SET and isinstance(subject.source, dict):
             subject.note(f"no {name}: it takes one data set, and there are several")

@@ -54,10 +54,13 @@ class Judge(Evaluator):
         if settings.probe and importlib.util.find_spec("sklearn") is None:
             raise UserError(f"evaluate.probe={settings.probe!r} needs scikit-learn: pip install 'holotf[analyse]'")
 
-    def unfit(self) -> None:
-        """Nowhere; data that cannot be probed are an error, before a training that would end with it."""
-        if self.subject.settings.probe:
-            opened(self.subject)
+    def unfit(self) -> str | None:
+        """An export that looks at no images; data that cannot be probed are an error, before a training that would end with it."""
+        if not self.subject.settings.probe:
+            return None
+        opened(self.subject)
+        blind = self.subject.model.blind
+        return blind and f"no probe: {blind}"
 
     def measures(self) -> list[str]:
         """Its accuracy where `evaluate.probe` names data."""

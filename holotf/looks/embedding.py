@@ -24,8 +24,9 @@ class Look(Evaluator):
     MODEL = Perceptive
 
     def unfit(self) -> str | None:
-        """Where there are no labels or several data sets, or no scikit-learn and matplotlib."""
-        return attributes.unfit(self.subject, "embedding") or looks.missing("embedding")
+        """Where there are no labels or several data sets, no scikit-learn and matplotlib, or an export that looks at no images."""
+        blind = self.subject.model.blind
+        return attributes.unfit(self.subject, "embedding") or looks.missing("embedding") or (blind and f"no embedding: {blind}")
 
     def run(self) -> Iterator[tuple[str, float]]:
         """Yields them."""

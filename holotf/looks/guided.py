@@ -28,9 +28,10 @@ class Look(Evaluator):
     MODEL = Perceptive
 
     def unfit(self) -> str | None:
-        """Where stages do not end with a ReLU: there would be nothing to guide."""
-        name = self.subject.config.model.name
-        return None if self.subject.model.RECTIFIED else f"no guided: the levels of {name} do not end with a ReLU each"
+        """Where stages do not end with a ReLU, so that there would be nothing to guide, or an export is without them."""
+        model = self.subject.model
+        reason = model.blind if model.RECTIFIED else f"the levels of {model.config.model.name} do not end with a ReLU each"
+        return reason and f"no guided: {reason}"
 
     def run(self) -> Iterator[tuple[str, float]]:
         """Yields them."""

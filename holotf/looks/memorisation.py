@@ -6,6 +6,7 @@ is nearer to everything than a sharp photograph, and is no copy.
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -39,6 +40,7 @@ class Look(Evaluator):
     """
 
     MODEL = Generative
+    BETTER: ClassVar = {"memorisation/pixels_closest": min, "memorisation/features_closest": min}
 
     def unfit(self) -> str | None:
         """Where no split is held out, or there is no scikit-learn or matplotlib."""

@@ -5,6 +5,7 @@ Sudden jumps are a sign of a generator that knows pictures by heart. Source: Rad
 
 import itertools
 from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -29,6 +30,7 @@ class Look(Evaluator):
 
     MODEL = Generative
     ONE_SET = False
+    BETTER: ClassVar = {f"walks/{way}_largest_step": min for way in ("linear", "spherical")}
 
     def run(self) -> Iterator[tuple[str, float]]:
         """Yields them."""

@@ -159,9 +159,11 @@ class Perceptive(Learner):
     RECTIFIED = True  # whether each stage ends with its ReLU, leaky or not
 
     @property
-    def blind(self) -> bool:
-        """Whether it was loaded from an export which had no network that looks at images."""
-        return self.loaded is not None and any(id(v.value) not in self.loaded for v in getattr(self, self.EYES).variables)
+    def blind(self) -> str | None:
+        """Why it cannot look at images, or None: it was loaded from an export that has not all of the network that does."""
+        if self.loaded is None or all(id(v.value) in self.loaded for v in getattr(self, self.EYES).variables):
+            return None
+        return f"this {self.config.model.name} is an export, which has not all of its {self.EYES}: give the folder of the run"
 
     def stages(self) -> Sequence[Callable[[tf.Tensor], tf.Tensor]]:
         """The convolutions with what follows each, as they are when nothing is learnt, one function a level.
