@@ -419,7 +419,8 @@ def test_two_may_build_at_once(tmp_path):
     maps = Path("/proc/self/maps").read_text(encoding="utf-8")
     built = re.search(r"/\S*/kernels-\w+-\w+\.so", maps)[0]
     (begun := tmp_path / "begun").mkdir()
-    together = f'mktemp {begun}/XXXXX; until [ "$(ls {begun} | wc -l)" = 2 ]; do sleep 0.1; done'
+    both_there = f'[ "$(ls {begun} | wc -l)" = 2 ]'
+    together = f"mktemp {begun}/XXXXX; for i in $(seq 600); do {both_there} && break; sleep 0.1; done"
     slowly = f'for i in $(seq 2000); do head -c 9999 {built} > "$target"; done'  # while the other ends
     half = f'if mkdir {tmp_path}/first; then head -c 9999 {built} > "$target"; sleep 1; else {slowly}; fi'
     compiler = compiler_that(f'{together}; {half}; cat {built} > "$target"', tmp_path)
