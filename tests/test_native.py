@@ -44,6 +44,17 @@ def value_and_gradients(function, inputs, weigh=np.random.Generator.standard_nor
     return [precise(t).numpy() for t in (y, *tape.gradient(y, inputs, tf.cast(weights, y.dtype)))]
 
 
+@contextlib.contextmanager
+def eagerly():
+    """Formulas operation by operation: XLA would take seconds to compile what is then called once."""
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
+
+
 def assert_close(function, *inputs, tolerance, measured=value_and_gradients):
     """Our kernels, in the inputs' types, against TensorFlow's operations in float64.
 
@@ -53,7 +64,7 @@ def assert_close(function, *inputs, tolerance, measured=value_and_gradients):
       measured: (function, inputs) -> results.
     """
     ours = measured(function, inputs)
-    with native.off():
+    with native.off(), eagerly():
         theirs = measured(function, [tf.cast(t, tf.float64) for t in inputs])
     for a, b, each in zip(ours, theirs, np.broadcast_to(tolerance, len(ours)), strict=True):
         assert np.abs(b).max() > 0
@@ -159,8 +170,9 @@ def test_an_operation_of_ours_can_be_differentiated_twice():
         assert_close(norm, random(3, 4, 5, 7), random(7), random(7), tolerance=1e-4, measured=second_order)
     views = tf.constant([[30, 20, 1, 0, 0, 0], [200, -70, 0.6, 0.3, -0.2, 0.1]], tf.float32)
     matrix, weights = rigid.inverse_view_matrix(views), (random(3), tf.constant(-1.0), random(3))
-    assert_close(rigid.resample, random(2, 4, 4, 4, 3), matrix, tolerance=1e-4, measured=second_order)
-    assert_close(compositing.render, random(2, 4, 4, 4, 3), matrix, *weights, tolerance=1e-4, measured=second_order)
+    with eagerly():
+        assert_close(rigid.resample, random(2, 4, 4, 4, 3), matrix, tolerance=1e-4, measured=second_order)
+        assert_close(compositing.render, random(2, 4, 4, 4, 3), matrix, *weights, tolerance=1e-4, measured=second_order)
 
 
 def test_a_float32_convolution_keeps_bfloat16_input_as_it_is():
