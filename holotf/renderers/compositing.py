@@ -101,6 +101,12 @@ def _fused(*inputs):
     return _forward(*inputs), lambda upstream: _backward(*inputs, upstream)
 
 
+@tf.function(jit_compile=True, autograph=False)
+def _gradient_to_matrix(volume, matrix, kernel, bias, ground, upstream):
+    with native.off():
+        return _gradients(_by_formula, [volume, matrix, kernel, bias, ground], matrix, upstream)
+
+
 def render(
     volume: tf.Tensor,
     matrix: tf.Tensor,
@@ -141,9 +147,7 @@ def render(
 
         def gradient(upstream):
             to_volume, *to_weights = native.differentiable(backward, backward_by_formula)(upstream, *inputs)
-            with native.off():  # pruned from a graph where nobody asks for it
-                to_matrix = _gradients(_by_formula, inputs, inputs[1], upstream)
-            return to_volume, to_matrix, *to_weights
+            return to_volume, _gradient_to_matrix(*inputs, upstream), *to_weights  # pruned from a graph where nobody asks for it
 
         return tf.ensure_shape(seen, [*inputs[0].shape[:2], *inputs[0].shape[3:]]), gradient
 

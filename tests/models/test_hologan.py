@@ -211,12 +211,12 @@ def test_two_replicas_equal_one():
 
 @pytest.mark.slow
 def test_bfloat16_learns_as_float32_does(squares):
-    """200 iterations on the same seed and data, three times: the losses, averaged over runs and 50 iterations, agree within 0.25.
+    """100 iterations on the same seed and data, three times: the losses, averaged over runs and 25 iterations, agree within 0.1.
 
-    The runs of a precision differ in the seventh digit of the first weights. That parts their losses by as much as 0.27 at the
-    end (loss/g there, seven runs: standard deviation 0.10 in float32, 0.13 in bfloat16): one run says nothing of precision.
+    The runs of a precision differ in the seventh digit of the first weights, which parts their losses at the end by a standard
+    deviation of 0.03 in either precision (loss/g, of 2.3): one run says little of precision, and much longer ones nothing.
     """
-    changes = {"train.kimg": 1.6, "train.g_steps": 2, "optim.d_lr": 2e-4, "optim.g_lr": 2e-4}
+    changes = {"train.kimg": 0.8, "optim.d_lr": 2e-4, "optim.g_lr": 2e-4}
     config = small_config(squares, **PUBLISHED | changes)  # whose runs the bounds below were taken from
     curves = {}
     for precision in ("float32", "mixed_bfloat16"):
@@ -234,16 +234,16 @@ def test_bfloat16_learns_as_float32_does(squares):
                 for weight in model.trainable_variables:
                     weight.assign(weight * (1 + 1e-6 * rng.normal(size=weight.shape).astype(np.float32)))
                 stream = data.batches(data.open_sources(config.data), ("image",), 32, 8, seed=0)
-                logs += [step(images) for images in stream.take(200)]
+                logs += [step(images) for images in stream.take(100)]
         finally:
             keras.mixed_precision.set_dtype_policy("float32")
         losses = [[float(log[name]) for name in ("loss/d", "loss/g", "loss/identity")] for log in logs]
-        curves[precision] = np.reshape(losses, [3, 4, 50, 3]).mean(axis=2)  # [run,quarter,loss]
+        curves[precision] = np.reshape(losses, [3, 4, 25, 3]).mean(axis=2)  # [run,quarter,loss]
     float32, bfloat16 = (c.mean(axis=0) for c in curves.values())
     assert np.abs(float32[-1] - float32[0]).max() > 1, "little was learnt: the curves would agree whatever they did"
-    assert all(0 < np.ptp(c, axis=0).max() < 0.5 for c in curves.values()), "the runs of one precision must differ, but not wildly"
+    assert all(0 < np.ptp(c, axis=0).max() < 0.2 for c in curves.values()), "the runs of one precision must differ, but not wildly"
     assert np.any(bfloat16 != float32)
-    np.testing.assert_allclose(bfloat16, float32, atol=0.25)
+    np.testing.assert_allclose(bfloat16, float32, atol=0.1)
 
 
 def test_the_fused_adam_equals_keras():

@@ -200,7 +200,7 @@ def test_what_is_no_http_is_refused(server):
 @pytest.mark.slow
 def test_memory_comes_to_rest_over_many_requests(server):
     """What is kept (volumes, arenas of its threads) fills up, within some rounds; a leak grows in each."""
-    count, held = max(EXAMPLES, 500), []
+    count, held = max(EXAMPLES, 250), []
     for seed in range(1, 9):
         send(server, count, seed)
         held.append(server.counted("process_resident_memory_bytes") / 2**20)
