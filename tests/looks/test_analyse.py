@@ -64,6 +64,30 @@ def test_what_does_not_fit_is_said(squares, extractor):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
+    ("name", "folder", "lacks"),
+    [
+        ("hologan", "furniture", set()),
+        ("conditional_hologan", "furniture", set()),
+        ("projection_gan", "scenes", {"arithmetic", "embedding", "guided", "volume"}),  # of a scene no one label is right
+    ],
+)
+def test_every_look_fits_what_turns_and_what_is_told_labels(name, folder, lacks, extractor, request, monkeypatch):
+    monkeypatch.setattr(attributes, "EPOCHS", 1)
+    changes = {"model.name": name, "evaluate.extractor": extractor, "analyse.images": 40}
+    config = small_config(request.getfixturevalue(folder), **changes, **({"model.classes": ()} if name != "hologan" else {}))
+    shown = {}
+    with threadpool_limits(1):
+        figures, notes, _ = analyse.analyse(models.initial(config), config, shown.update)
+    taken = {figure.partition("/")[0] for figure in figures}
+    taken |= {note.partition(":")[0] for note in notes if "fewer than two values are read" in note}  # it has learnt nothing
+    assert taken == set(looks.names()) - lacks
+    assert {note.partition(":")[0] for note in notes if note.startswith("no ")} == {f"no {look}" for look in lacks}
+    assert all(picture.dtype == "uint8" and picture.ndim >= 3 for picture in shown.values())
+    assert {picture.partition("_")[0] for picture in shown} | {"arithmetic", "duplicates"} == taken | {"arithmetic"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
     ("changes", "endpoints", "blind"),
     [
         ({"model.name": "dcgan"}, (), True),
