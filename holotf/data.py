@@ -109,7 +109,8 @@ def open_folder(data: ConfigDict, whole: bool = True) -> tfds.core.DatasetBuilde
       UserError: no folder, no data set in it, no such split, an empty split, a missing or truncated shard.
     """
     if not os.path.exists(os.path.join(data.dir, "dataset_info.json")):
-        command = f"python -m data_prep {data.prepare or 'folder --source YOUR_IMAGES --size SIZE'} --out {data.dir or 'DIR'}"
+        out = shlex.quote(data.dir) if data.dir and data.dir.isprintable() else "DIR"
+        command = f"python -m data_prep {data.prepare or 'folder --source YOUR_IMAGES --size SIZE'} --out {out}"
         what = "holds no data set" if os.path.isdir(data.dir) else "does not exist"
         raise UserError(f"data.dir={data.dir!r} {what}; make it with: {command}")
     try:

@@ -12,11 +12,11 @@ from conftest import small_config
 
 import configs
 from configs import base
-from holotf import analyse, devices, evaluate, generate, models, run_folder, serve
+from holotf import analyse, data, devices, evaluate, generate, models, run_folder, serve
 from holotf.errors import UserError
 
 EXAMPLES = int(os.environ.get("HOLOTF_EXAMPLES", "4"))  # of each model; more on demand
-SECTIONS = ("model", "loss", "optim", "train", "views", "generate", "evaluate", "analyse", "serve", "device")
+SECTIONS = ("model", "loss", "optim", "train", "views", "generate", "evaluate", "analyse", "export", "serve", "device")
 # What the drawn values stand for is left to the name: where a path or a name is wanted, any text is tried.
 NUMBERS = {
     int: st.sampled_from([-(2**70), -1, 0, 1, 2, 3, 7]),
@@ -44,8 +44,8 @@ def test_a_model_is_built_or_one_line_names_the_field(name):
 
     @hypothesis.settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck))
     @hypothesis.given(st.dictionaries(st.sampled_from(sorted(choices)), st.just(None), min_size=1, max_size=2), st.data())
-    def judge(keys, data):
-        changes = {key: data.draw(choices[key], label=key) for key in keys}
+    def judge(keys, drawn):
+        changes = {key: drawn.draw(choices[key], label=key) for key in keys}
         config, said = small_config(**{"model.name": name} | changes), None
         try:
             generate.check(config.generate)
@@ -59,6 +59,32 @@ def test_a_model_is_built_or_one_line_names_the_field(name):
         assert said is None or (len(said.splitlines()) == 1 and any(key in said for key in changes)), f"{said}: {changes}"
 
     judge()
+
+
+SPLITS = ["", "none", "train", "train[:0]", "train[:9]", "train[", "é\n", "\0"]
+OF_DATA = {
+    "dir": ["", "none", "../x y", "é\n", "/dev/null", "\0"],
+    "split": SPLITS,
+    "shuffle_buffer": [-(2**70), -1, 0, 1, 2, 2**70],
+    "flip": [False, True],
+    "prepare": SPLITS,
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in OF_DATA.items() for value in values])
+def test_data_are_read_or_one_line_names_the_field(key, value, squares):
+    config, said = small_config(squares, **{f"data.{key}": value}), None
+    try:
+        sources = data.open_sources(config.data)
+        data.check(sources, ("image",), 32, 4)
+        (batch,) = data.batches(sources, ("image",), 32, 4, seed=0).take(1)
+    except UserError as error:
+        said = str(error)
+    assert (batch["image"].shape == (4, 32, 32, 3)) if said is None else (said.startswith(f"data.{key}=") and said.isprintable())
+
+
+def test_every_field_of_the_data_is_tried():
+    assert set(OF_DATA) == set(base.get_config().data) - {"sources"}
 
 
 @pytest.mark.parametrize(
