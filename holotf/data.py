@@ -37,6 +37,8 @@ def prepare_missing(folder: str, arguments: str, field: str = "data.prepare") ->
             words = shlex.split(arguments)
         except ValueError as error:
             raise UserError(f"{field}={arguments!r}: {error}: write it as on a command line") from None
+        if "\0" in folder + arguments:
+            raise UserError(f"{field}={arguments!r} into {folder!r}: take the NUL out, which no command line can hold")
         command = [sys.executable, "-m", "data_prep", *words, "--out", folder]
         if subprocess.run(command, env=os.environ | {console.PART: "1"}, check=False).returncode:
             raise UserError(f"{field}={arguments!r} failed; what it needs is said above")
@@ -109,8 +111,10 @@ def open_folder(data: ConfigDict, whole: bool = True) -> tfds.core.DatasetBuilde
       UserError: no folder, no data set in it, no such split, an empty split, a missing or truncated shard.
     """
     if not os.path.exists(os.path.join(data.dir, "dataset_info.json")):
+        # One line, whatever they hold.
         out = shlex.quote(data.dir) if data.dir and data.dir.isprintable() else "DIR"
-        command = f"python -m data_prep {data.prepare or 'folder --source YOUR_IMAGES --size SIZE'} --out {out}"
+        what = data.prepare if data.prepare and data.prepare.isprintable() else "folder --source YOUR_IMAGES --size SIZE"
+        command = f"python -m data_prep {what} --out {out}"
         what = "holds no data set" if os.path.isdir(data.dir) else "does not exist"
         raise UserError(f"data.dir={data.dir!r} {what}; make it with: {command}")
     try:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from holotf import card, files, servable, static_page, warm_up
+from holotf import card, files, onnx_model, servable, static_page, warm_up
 from holotf.errors import UserError, require
 from holotf.models.base import Learner
 from holotf.run_folder import restore
@@ -19,7 +19,7 @@ FORMATS = ("saved_model", "web")
 def run(config: ConfigDict, workdir: str) -> int:
     """The verb `export`: the latest checkpoint becomes WORKDIR/saved_model, or the next version in `export.dir`; or a web page."""
     settings = config.export
-    require(settings.format in FORMATS, "export.format", settings.format, " or ".join(FORMATS))
+    check(settings)
     if settings.format == "web":
         return _page(config, workdir)
     folder = _version(settings, config.model.name) if settings.dir else os.path.join(workdir, "saved_model")
@@ -32,10 +32,22 @@ def run(config: ConfigDict, workdir: str) -> int:
     return 0
 
 
+def check(settings: ConfigDict) -> None:
+    """Finds what is wrong with `config.export` of whatever model.
+
+    Raises:
+      UserError: no such format or type of weights, or a name that is none.
+    """
+    require(settings.format in FORMATS, "export.format", settings.format, " or ".join(FORMATS))
+    require(settings.weights in onnx_model.WEIGHTS, "export.weights", settings.weights, " or ".join(onnx_model.WEIGHTS))
+    usable = not settings.name or re.fullmatch(r"[\w-][\w.-]*", settings.name) is not None
+    require(usable, "export.name", settings.name, "letters, digits, '-', '_' and '.'")
+
+
 def _page(config, workdir):
     """The page without a server of a run, or of an export that `workdir` is: WORKDIR/web, or `export.dir`."""
     folder = config.export.dir or os.path.join(workdir, "web")
-    static_page.check(config.export, folder)
+    static_page.check(folder)
     with tempfile.TemporaryDirectory() as scratch:
         source = workdir
         if not card.is_export(workdir):
@@ -80,9 +92,7 @@ def export(model: Learner, folder: str, workdir: str | None = None, replace: boo
 
 def _version(settings, model_name):
     """DIR/NAME/1, or the number after those that are there: as TensorFlow Serving reads them."""
-    name = settings.name or model_name
-    require(re.fullmatch(r"[\w-][\w.-]*", name) is not None, "export.name", name, "letters, digits, '-', '_' and '.'")
-    folder = os.path.join(settings.dir, name)
+    folder = os.path.join(settings.dir, settings.name or model_name)
     taken = [int(n) for n in os.listdir(folder) if n.isdecimal()] if os.path.isdir(folder) else []
     return os.path.join(folder, str(max(taken, default=0) + 1))
 

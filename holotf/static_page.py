@@ -12,7 +12,7 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 from holotf import files, onnx_model, serving
-from holotf.errors import UserError, require
+from holotf.errors import UserError
 from holotf.npm import Package
 from holotf.serving.exported import Exported
 
@@ -70,15 +70,14 @@ def write(source: str, folder: str, settings: ConfigDict) -> dict:
         raise
 
 
-def check(settings: ConfigDict, folder: str) -> None:
+def check(folder: str) -> None:
     """Finds what stands in the way, before anything is made.
 
     Raises:
-      UserError: the folder exists, `config.export` asks for what cannot be, or a package is missing.
+      UserError: the folder exists, or a package is missing.
     """
     if os.path.exists(folder):
         raise UserError(f"{folder} exists: remove it first, or give another export.dir")
-    require(settings.weights in onnx_model.WEIGHTS, "export.weights", settings.weights, " or ".join(onnx_model.WEIGHTS))
     onnx_model.check_installed()
 
 

@@ -1,8 +1,11 @@
 """Configs drawn at random: a model is built, or one line names the field. And those of the repository: complete."""
 
+import contextlib
+import functools
 import importlib
 import math
 import os
+import subprocess
 from pathlib import Path
 
 import hypothesis
@@ -12,7 +15,7 @@ from conftest import small_config
 
 import configs
 from configs import base
-from holotf import analyse, data, devices, evaluate, generate, models, run_folder, serve
+from holotf import analyse, data, devices, evaluate, export, generate, models, run_folder, serve
 from holotf.errors import UserError
 
 EXAMPLES = int(os.environ.get("HOLOTF_EXAMPLES", "4"))  # of each model; more on demand
@@ -53,6 +56,7 @@ def test_a_model_is_built_or_one_line_names_the_field(name):
             analyse.check(config)
             serve.check(config.serve)
             devices.check(config.device)
+            export.check(config.export)
             models.build(config)
         except UserError as error:
             said = str(error)
@@ -67,7 +71,6 @@ OF_DATA = {
     "split": SPLITS,
     "shuffle_buffer": [-(2**70), -1, 0, 1, 2, 2**70],
     "flip": [False, True],
-    "prepare": SPLITS,
 }
 
 
@@ -83,8 +86,28 @@ def test_data_are_read_or_one_line_names_the_field(key, value, squares):
     assert (batch["image"].shape == (4, 32, 32, 3)) if said is None else (said.startswith(f"data.{key}=") and said.isprintable())
 
 
+@pytest.mark.parametrize("prepare", [*SPLITS, "blocks --count '", "nothing"])
+@pytest.mark.parametrize("folder", ["", "away", "é\n", "\0"])
+def test_missing_data_are_made_or_one_line_names_the_field(folder, prepare, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(subprocess, "run", functools.partial(refused, subprocess.run))
+    config = small_config(folder, **{"data.prepare": prepare})
+    with contextlib.suppress(UserError) if not prepare else pytest.raises(UserError) as raised:
+        data.prepare_missing(folder, prepare)
+    with pytest.raises(UserError) as asked:
+        data.open_sources(config.data)
+    for said in [str(error.value) for error in (raised, asked) if error is not None]:
+        assert said.startswith("data.")
+        assert said.isprintable()
+
+
+def refused(run, command, **options):
+    """What starts no Python, which takes seconds, and refuses as data_prep does; what cannot be started is refused as ever."""
+    return run(["false", *command[1:]], **options)
+
+
 def test_every_field_of_the_data_is_tried():
-    assert set(OF_DATA) == set(base.get_config().data) - {"sources"}
+    assert {*OF_DATA, "prepare"} == set(base.get_config().data) - {"sources"}
 
 
 @pytest.mark.parametrize(

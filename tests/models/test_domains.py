@@ -267,6 +267,22 @@ def test_a_run_is_trained_resumed_judged_exported(name, domains, tmp_path):
         assert np.any(served.adapt(images, tf.ones([8, 4]))["images"] != served.adapt(images, tf.zeros([8, 4]))["images"])
 
 
+def test_the_ramp_goes_on_where_it_was(domains, tmp_path):
+    """Lambda follows the iteration, and a run that goes on from an older checkpoint ends as it would have."""
+    config = config_of("dann", *domains, **{"model.classes": (), "optim.lr": 1e-3, "train.log_kimg": 0.032})
+    assert config.loss.schedule == "ramp"
+    ends = []
+    for resume_from in ("", "ckpt-4"):
+        config.train.resume_from = resume_from
+        assert train.train(config, str(tmp_path)) == 0
+        reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(tmp_path / "checkpoints")))
+        names = [name for name in reader.get_variable_to_shape_map() if name.startswith(tuple(models.build(config).PARTS))]
+        ends.append({name: reader.get_tensor(name) for name in names})
+    assert len(ends[0]) > 10
+    for name, value in ends[0].items():
+        np.testing.assert_array_equal(value, ends[1][name], err_msg=name)
+
+
 def test_accuracy_is_the_targets(domains, squares):
     """The colours' classes are three, as the squares' are: accuracy on the one, source accuracy on the other."""
     source, target = domains[0], squares

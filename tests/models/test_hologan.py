@@ -214,7 +214,7 @@ def test_bfloat16_learns_as_float32_does(squares):
     """100 iterations on the same seed and data, three times: the losses, averaged over runs and 25 iterations, agree within 0.1.
 
     The runs of a precision differ in the seventh digit of the first weights, which parts their losses at the end by a standard
-    deviation of 0.03 in either precision (loss/g, of 2.3): one run says little of precision, and much longer ones nothing.
+    deviation of 0.03 in either precision (loss/g, of 2.3; three runs each): one says little of precision, longer ones nothing.
     """
     changes = {"train.kimg": 0.8, "optim.d_lr": 2e-4, "optim.g_lr": 2e-4}
     config = small_config(squares, **PUBLISHED | changes)  # whose runs the bounds below were taken from

@@ -1,5 +1,6 @@
 """What reads poses: its loss and its confidence by hand, the zero and the sense that are fitted, and an estimator that learns."""
 
+import json
 import subprocess
 import sys
 
@@ -162,12 +163,14 @@ def test_another_process_predicts_in_the_labels_own_zero_and_sense(trained, tmp_
 
 
 @pytest.mark.slow
-def test_a_run_resumes_bit_for_bit(furniture, tmp_path):
-    """DANN, of poses: the loop, an evaluation in training and the export among it."""
+@pytest.mark.parametrize("estimator", ["pose_dann", "pose_pixelda"])
+def test_a_run_is_trained_resumed_judged_exported(estimator, furniture, tmp_path):
+    """In this process: eight iterations at once, and in two goes, end bit for bit alike."""
     weights = []
+    changes = {"optim.decay_from": 1.0} | ({"loss.schedule": "constant"} if estimator == "pose_dann" else {})
     for name, stops in (("one", (0.064,)), ("two", (0.032, 0.064))):
         for kimg in stops:
-            config = config_of(furniture, **{"train.kimg": kimg, "loss.schedule": "constant", "optim.decay_from": 1.0})
+            config = config_of(furniture, estimator, **changes, **{"train.kimg": kimg})
             config.evaluate.kimg = 0.032 if name == "two" else 0.0
             assert train.train(config, str(tmp_path / name)) == 0
         reader = tf.train.load_checkpoint(str(tmp_path / name / "checkpoints"))
@@ -178,6 +181,13 @@ def test_a_run_resumes_bit_for_bit(furniture, tmp_path):
     for key, value in weights[0].items():
         np.testing.assert_array_equal(value, weights[1][key], err_msg=key)
     assert (tmp_path / "two" / "best" / "metric.json").exists()
+    metrics = json.loads((tmp_path / "two" / "metrics.json").read_text())["metrics"]
+    assert {"pose_estimate/certainty", "pose_estimate/a_distance", "pose_estimate/open/azimuth_mae_deg"} <= set(metrics)
+    served = tf.saved_model.load(str(tmp_path / "two" / "saved_model"))
+    told = served.predict(np.zeros((3, 32, 32, 3), np.uint8))
+    assert {name: values.shape for name, values in told.items()} == dict.fromkeys(
+        ("azimuth_deg", "elevation_deg", "confidence"), (3,)
+    )
 
 
 def test_data_without_poses_cannot_be_learnt_from_and_say_so(colours, furniture):
