@@ -53,7 +53,7 @@ def write(source: str, folder: str, settings: ConfigDict) -> dict:
     Raises:
       UserError: the folder exists, a package is missing, the model makes no images of latents, or its pixels would differ too much.
     """
-    check(settings, folder)
+    check(folder)
     model = Exported(source, settings.name)
     try:
         with files.new_folder(folder, replace=False) as temporary:
@@ -66,7 +66,7 @@ def write(source: str, folder: str, settings: ConfigDict) -> dict:
             write_page(Path(temporary))
             return write_model(model, Path(temporary, "model"), settings.weights)
     except FileExistsError:
-        check(settings, folder)  # another export has come first
+        check(folder)  # another export has come first
         raise
 
 
