@@ -13,7 +13,7 @@ SPEC.loader.exec_module(golden)
 EXPECTED = json.loads(golden.FILE.read_text(encoding="utf-8"))
 
 
-DEAR = ("projection_gan", "hologan_paper_style", "hologan_wgan", "hologan_official", "pixelda")
+DEAR = ("projection_gan", "hologan_paper_style", "hologan_wgan", "hologan_official", "pixelda", "pose_pixelda")
 
 
 @pytest.mark.parametrize("case", [pytest.param(c, marks=pytest.mark.slow) if c in DEAR else c for c in golden.CASES])

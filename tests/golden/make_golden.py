@@ -45,6 +45,7 @@ CASES = {
     "dann": {"model.name": "dann"},
     "pixelda": {"model.name": "pixelda", "loss.lambda_content": 0.1},
     "pose_dann": {"model.name": "pose_dann"},
+    "pose_pixelda": {"model.name": "pose_pixelda"},
 }
 
 
