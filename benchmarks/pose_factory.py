@@ -114,10 +114,9 @@ def rows(found: dict[str, dict[str, dict]]) -> list[dict[str, str | int]]:
         for column, metric in COLUMNS.items():
             values = [m[f"pose_estimate/{metric}"] for m in metrics if f"pose_estimate/{metric}" in m]
             row[column] = _shown(values, 100 if "share" in metric else 1, 2 if metric == "a_distance" else 1)
-            if column == ("as read" if name.startswith("real") else "0"):
-                worst = f"{max(values):.1f}"
             if column == "0":
-                row["worst"] = worst
+                judged = COLUMNS["as read" if name.startswith("real") else column]
+                row["worst"] = f"{max(m[f'pose_estimate/{judged}'] for m in metrics):.1f}"
         told.append(row | {"runs": len(results), "train s": f"{statistics.median(r['train_s'] for r in results.values()):.0f}"})
     chance = next(iter(next(iter(found.values())).values()))["metrics"]
     azimuth, elevation = (f"{chance[f'pose_estimate/chance_{name}_mae_deg']:.1f}" for name in ("azimuth", "elevation"))

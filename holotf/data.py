@@ -113,8 +113,8 @@ def open_folder(data: ConfigDict, whole: bool = True) -> tfds.core.DatasetBuilde
     if not os.path.exists(os.path.join(data.dir, "dataset_info.json")):
         # One line, whatever they hold.
         out = shlex.quote(data.dir) if data.dir and data.dir.isprintable() else "DIR"
-        what = data.prepare if data.prepare and data.prepare.isprintable() else "folder --source YOUR_IMAGES --size SIZE"
-        command = f"python -m data_prep {what} --out {out}"
+        arguments = data.prepare if data.prepare and data.prepare.isprintable() else "folder --source YOUR_IMAGES --size SIZE"
+        command = f"python -m data_prep {arguments} --out {out}"
         what = "holds no data set" if os.path.isdir(data.dir) else "does not exist"
         raise UserError(f"data.dir={data.dir!r} {what}; make it with: {command}")
     try:

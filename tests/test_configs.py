@@ -88,7 +88,7 @@ def test_data_are_read_or_one_line_names_the_field(key, value, squares):
 
 @pytest.mark.parametrize("prepare", [*SPLITS, "blocks --count '", "nothing"])
 @pytest.mark.parametrize("folder", ["", "away", "é\n", "\0"])
-def test_missing_data_are_made_or_one_line_names_the_field(folder, prepare, tmp_path, monkeypatch):
+def test_of_missing_data_one_line_names_the_field(folder, prepare, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(subprocess, "run", functools.partial(refused, subprocess.run))
     config = small_config(folder, **{"data.prepare": prepare})

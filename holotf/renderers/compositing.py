@@ -103,6 +103,7 @@ def _fused(*inputs):
 
 @tf.function(jit_compile=True, autograph=False)
 def _gradient_to_matrix(volume, matrix, kernel, bias, ground, upstream):
+    """One call in a graph, which is pruned where nobody asks for it."""
     with native.off():
         return _gradients(_by_formula, [volume, matrix, kernel, bias, ground], matrix, upstream)
 
@@ -147,7 +148,7 @@ def render(
 
         def gradient(upstream):
             to_volume, *to_weights = native.differentiable(backward, backward_by_formula)(upstream, *inputs)
-            return to_volume, _gradient_to_matrix(*inputs, upstream), *to_weights  # pruned from a graph where nobody asks for it
+            return to_volume, _gradient_to_matrix(*inputs, upstream), *to_weights
 
         return tf.ensure_shape(seen, [*inputs[0].shape[:2], *inputs[0].shape[3:]]), gradient
 
